@@ -1,5 +1,13 @@
 //! What a notebook cell can use without libtorch: rich output, events, the stop button.
 //!
+//! ```
+//! use lightcell_cell::{Rich, display, display_as, update_display};
+//! display(&vec![1, 2, 3]);
+//! display(&Rich::html("<b>bold</b>").and_text("bold"));
+//! display_as("progress", &"0 %"); // an output with a name ...
+//! update_display("progress", &"100 %"); // ... changes in place
+//! ```
+//!
 //! The functions reach the worker through C symbols that it exports, because a static in this crate would exist once
 //! per cell. In a program that is no notebook the symbols are not there: rich output falls back to its plain text and
 //! [`emit_event`] says that nobody listens.
@@ -67,7 +75,10 @@ pub fn clear_stop() {
     }
 }
 
+mod rich;
+
 pub use frame::{Display as RichOutput, DisplayKind};
+pub use rich::{Rich, Show, clear_output, display, display_as, update_display};
 
 /// Sends a rich output; outside a notebook its `text/plain` form is printed.
 pub fn emit_display(output: &RichOutput) {

@@ -1,0 +1,60 @@
+//! Panics of the user's code are reported as they happen, and a signal handler notes the stop button.
+
+use crate::{link, output, shared};
+use lightcell_events::frame::{Kind, encode_fields};
+use std::io::Write;
+use std::panic::PanicHookInfo;
+use std::sync::atomic::Ordering;
+
+/// Installs both. The hook holds for the cells, because they share libstd.so with this program.
+pub fn install() {
+    std::panic::set_hook(Box::new(hook));
+    extern "C" fn note_stop(_: std::ffi::c_int) {
+        shared::get().stop.store(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler stores one atomic, which is allowed in a handler; SA_RESTART keeps user system calls going.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = note_stop as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut());
+    }
+}
+
+fn hook(info: &PanicHookInfo<'_>) {
+    // What the user printed before the panic comes before its message, and evcxr's notification starts a line.
+    let _ = std::io::stdout().flush();
+    let message = info
+        .payload()
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| info.payload().downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "Box<dyn Any>".to_owned());
+    let (file, line, column) = match info.location() {
+        Some(place) => (place.file().to_owned(), place.line().to_string(), place.column().to_string()),
+        None => Default::default(),
+    };
+    let thread = std::thread::current();
+    let own = output::is_cell_thread();
+    let mut fields = vec![message, file, line, column, if own { String::new() } else { thread.name().unwrap_or("<unnamed>").to_owned() }];
+    fields.extend(user_frames());
+    link::send(Kind::Panic, &encode_fields(&fields));
+    if own {
+        output::expect_panic_line();
+    } else {
+        // Nothing else reports it: the cell goes on.
+        eprintln!("thread '{}' panicked: {}", fields[4], fields[0]);
+    }
+}
+
+/// Names of the functions of the user's crate on the stack, innermost first.
+fn user_frames() -> Vec<String> {
+    let trace = std::backtrace::Backtrace::force_capture().to_string();
+    trace
+        .lines()
+        .filter_map(|line| line.trim_start().split_once(": ").map(|(_, name)| name))
+        .filter(|name| name.starts_with("ctx::"))
+        .filter(|name| !name.contains("evcxr_internal_runtime"))
+        .map(|name| name.trim_start_matches("ctx::").to_owned())
+        .collect()
+}
