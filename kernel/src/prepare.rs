@@ -1,0 +1,253 @@
+//! Builds what belongs to one rustc: the worker and the warm store. Set-up calls it, and the kernel when rustc has
+//! changed since.
+
+use crate::engine::{self, Engine};
+use crate::home::{Home, Rustc};
+use crate::session::Session;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One step of the work, for whoever shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// `worker` or `store`.
+    pub step: &'static str,
+    /// The crate that is compiled now.
+    pub krate: String,
+    /// How many were begun.
+    pub done: usize,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// Why the worker or the store cannot be used as they are; `None` when both can.
+pub fn missing(home: &Home, rustc: &Rustc) -> Result<Option<String>> {
+    let worker = home.worker(rustc)?;
+    if !worker.is_file() {
+        return Ok(Some(format!("no worker for {}", first_line(&rustc.version))));
+    }
+    let store = home.store(rustc)?;
+    if !store.join(COMPLETE).is_file() {
+        return Ok(Some(format!("no warm store for {}", first_line(&rustc.version))));
+    }
+    Ok(damage(&store))
+}
+
+/// Written last into a store: names and sizes of its libraries, to notice what went missing.
+const COMPLETE: &str = "complete";
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn damage(store: &Path) -> Option<String> {
+    let list = std::fs::read_to_string(store.join(COMPLETE)).ok()?;
+    for line in list.lines() {
+        let (size, name) = line.split_once(' ')?;
+        let found = std::fs::metadata(store.join(name)).map(|meta| meta.len()).unwrap_or(0);
+        if found.to_string() != size {
+            return Some(format!("the warm store is damaged: {name}"));
+        }
+    }
+    (!store.join("Cargo.lock").is_file()).then(|| "the warm store is damaged: Cargo.lock".to_owned())
+}
+
+/// Builds the worker.
+pub fn worker(home: &Home, rustc: &Rustc, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    let target = home.worker(rustc)?;
+    if target.is_file() {
+        return Ok(());
+    }
+    let build = home.root.join("build/worker");
+    let mut command = Command::new(&home.setup.cargo);
+    command
+        .args(["rustc", "--release", "--locked", "-p", "lightcell-worker", "--manifest-path"])
+        .arg(home.setup.src.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&build)
+        .args(["--", "-C", "prefer-dynamic", "-C"])
+        .arg(format!("link-arg=-Wl,-rpath,{}", rustc.libdir.display()))
+        .env("RUSTC", &rustc.path)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .current_dir(&home.root);
+    for symbol in EXPORTED {
+        command.args(["-C", &format!("link-arg=-Wl,--export-dynamic-symbol={symbol}")]);
+    }
+    let total = 3;
+    let mut done = 0;
+    run_cargo(command, |krate| {
+        done += 1;
+        progress(Progress { step: "worker", krate: krate.to_owned(), done, total });
+    })
+    .context("cannot build the worker")?;
+    install(&build.join("release/lightcell-worker"), &target)
+}
+
+/// What the worker's program exports: these symbols win over libc's in every library it loads.
+const EXPORTED: [&str; 6] = ["write", "writev", "read", "lightcell_emit", "lightcell_stop_requested", "lightcell_stop_clear"];
+
+/// Puts a file in its place at once: written beside and renamed.
+fn install(from: &Path, to: &Path) -> Result<()> {
+    let folder = to.parent().context("no folder")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let beside = to.with_extension(format!("new-{}", std::process::id()));
+    std::fs::copy(from, &beside).with_context(|| format!("cannot write {}", beside.display()))?;
+    std::fs::rename(&beside, to).with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// Runs cargo; its errors become ours, its `Compiling x` lines go to `each`.
+fn run_cargo(mut command: Command, mut each: impl FnMut(&str)) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    let mut text = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            match compiling(&line) {
+                Some(krate) => each(krate),
+                None => {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("{}", text.trim_end());
+    }
+    Ok(())
+}
+
+/// The crate in a `Compiling x v1.0` line.
+pub fn compiling(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix("Compiling ").map(|rest| rest.split(' ').next().unwrap_or(rest))
+}
+
+/// Builds the warm store: a session like any other, kept. `EVCXR_TMPDIR` names its folder.
+pub fn store(home: &Home, rustc: &Rustc, session: &Session, command: Command) -> Result<PathBuf> {
+    let target = home.store(rustc)?;
+    let mut engine = Engine::start(command)?;
+    engine.furnish(home, session, None)?;
+    // The library is loaded once for real, so that a broken libtorch is found here and not in a notebook.
+    engine
+        .eval("{ let t = lightcell::prelude::Tensor::from_slice(&[1.0f32, 2.0]); assert_eq!(t.numel(), 2); }")
+        .map_err(|failure| anyhow::anyhow!("{failure}"))
+        .context("libtorch does not work in a cell")?;
+    drop(engine);
+    forget_context(&session.path.join("target"))?;
+    let all = target.parent().context("no folder for stores")?;
+    std::fs::create_dir_all(all)?;
+    let list = inventory(&session.path)?;
+    std::fs::write(session.path.join(COMPLETE), list)?;
+    for rest in ["src", "Cargo.toml", ".cargo", "worker"] {
+        let path = session.path.join(rest);
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+    if target.exists() {
+        // A damaged one; kernels that run hold their own links to its files.
+        std::fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+    }
+    std::fs::rename(&session.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
+    let _ = std::fs::remove_file(target.join(".lock"));
+    for other in std::fs::read_dir(all)?.flatten() {
+        // Stores of other versions: what sessions linked stays theirs.
+        if other.path() != target {
+            let _ = std::fs::remove_dir_all(other.path());
+        }
+    }
+    Ok(target)
+}
+
+/// Removes the session's own crate from a target folder: each session compiles its own.
+fn forget_context(target: &Path) -> Result<()> {
+    let mut stack = vec![target.to_owned()];
+    while let Some(folder) = stack.pop() {
+        for entry in std::fs::read_dir(&folder)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let own = name == "incremental" || name.starts_with("ctx-") || name.starts_with("libctx") || name.starts_with("libcode_") || name.starts_with("ctx.");
+            let path = entry.path();
+            match (own, path.is_dir()) {
+                (true, true) => std::fs::remove_dir_all(&path)?,
+                (true, false) => std::fs::remove_file(&path)?,
+                (false, true) => stack.push(path),
+                (false, false) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn inventory(store: &Path) -> Result<String> {
+    let mut lines = Vec::new();
+    let mut stack = vec![store.join("target")];
+    while let Some(folder) = stack.pop() {
+        for entry in std::fs::read_dir(&folder)?.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                stack.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rlib" || ext == "rmeta" || ext == "so" || ext == "a") {
+                let name = path.strip_prefix(store).unwrap_or(&path).to_string_lossy().into_owned();
+                lines.push(format!("{} {name}\n", entry.metadata()?.len()));
+            }
+        }
+    }
+    lines.sort();
+    Ok(lines.concat())
+}
+
+/// Bytes below a folder.
+pub fn size(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => size(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Crates that a build of the store goes through, for the bar: packages of the workspace's lock are the upper bound.
+pub fn expected_crates(home: &Home) -> usize {
+    let lock = std::fs::read_to_string(home.setup.src.join("Cargo.lock")).unwrap_or_default();
+    // evcxr and its analyser are most of the lock and not in the store.
+    lock.matches("[[package]]").count().clamp(1, 70)
+}
+
+/// The session's command line for the store's engine.
+pub fn command(home: &Home, rustc: &Rustc, session: &Path) -> Result<(std::sync::Arc<crate::worker::Link>, Command)> {
+    engine::link(home, rustc, session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_lines_are_read() {
+        assert_eq!(compiling("   Compiling tch v0.26.0"), Some("tch"));
+        assert_eq!(compiling("   Compiling lightcell v0.1.0 (/x/y)"), Some("lightcell"));
+        assert_eq!(compiling("    Finished `dev` profile"), None);
+    }
+
+    #[test]
+    fn a_store_that_lost_a_file_is_damaged() {
+        let store = std::env::temp_dir().join(format!("lightcell-store-{}", std::process::id()));
+        std::fs::create_dir_all(store.join("target/deps")).unwrap();
+        std::fs::write(store.join("target/deps/libx.rlib"), "code").unwrap();
+        std::fs::write(store.join("Cargo.lock"), "").unwrap();
+        std::fs::write(store.join(COMPLETE), inventory(&store).unwrap()).unwrap();
+        assert_eq!(damage(&store), None);
+        std::fs::write(store.join("target/deps/libx.rlib"), "").unwrap();
+        assert_eq!(damage(&store), Some("the warm store is damaged: target/deps/libx.rlib".into()));
+        std::fs::remove_dir_all(store).unwrap();
+    }
+}
