@@ -3,17 +3,35 @@
 //! It speaks Jupyter's protocol, owns the queue of cells, the magics, plots and history, and asks evcxr to turn a cell
 //! into a library. It never loads libtorch and never runs user code: that is the worker's part.
 
+mod complete;
+mod connection;
 mod engine;
+mod executor;
+mod history;
 mod home;
+mod listener;
+mod magic;
+mod now;
 mod prepare;
+mod preparing;
+mod publish;
+mod report;
+mod runs;
+mod server;
 mod session;
+mod stdin;
 mod worker;
 
 use anyhow::{Context, Result, bail};
+use connection::Source;
+use executor::{Ground, Shared};
 use home::{Home, Rustc};
 use session::Session;
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock, mpsc};
+
+/// Version of the compiler, for kernel_info.
+static RUSTC_VERSION: OnceLock<String> = OnceLock::new();
 
 fn main() -> ExitCode {
     engine::other_roles();
@@ -23,7 +41,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Ok(Task::Prepare { check }) => prepare_task(check),
-        Ok(Task::Serve(_)) => Ok(ExitCode::SUCCESS),
+        Ok(Task::Serve(source)) => serve(&source),
         Err(error) => Err(error),
     };
     result.unwrap_or_else(|error| {
@@ -34,7 +52,7 @@ fn main() -> ExitCode {
 
 /// What the command line asks for.
 enum Task {
-    Serve(PathBuf),
+    Serve(Source),
     Prepare { check: bool },
     Version,
 }
@@ -46,12 +64,116 @@ impl Task {
             ["--version"] => Ok(Task::Version),
             ["prepare"] => Ok(Task::Prepare { check: false }),
             ["prepare", "--check"] => Ok(Task::Prepare { check: true }),
-            ["--connection-file", file] => Ok(Task::Serve(file.into())),
+            ["--connection-file", file] => Ok(Task::Serve(Source::File(file.into()))),
+            ["--connection-stdin"] => Ok(Task::Serve(Source::Stdin)),
             _ => bail!(
-                "usage: lightcell-kernel --connection-file FILE | prepare [--check] | --version\n\
+                "usage: lightcell-kernel --connection-file FILE | --connection-stdin | prepare [--check] | --version\n\
                  hint: Jupyter starts the kernel; `lightcell lab` starts Jupyter"
             ),
         }
+    }
+}
+
+/// Serves a front end until it is told to end, or has lost whoever started it.
+fn serve(source: &Source) -> Result<ExitCode> {
+    let info = connection::read(source)?;
+    start_log();
+    let (shared, queues) = shared();
+    let (jobs, received) = mpsc::channel();
+    // Everything that looks at or sets the process's environment happens here, before other threads run.
+    let ground = ground();
+    let session = ground.as_ref().ok().map(|ground| ground.session.clone());
+    let stderr = capture_stderr(|line| tracing::info!("stderr: {line}"));
+    let executor = shared.clone();
+    std::thread::Builder::new()
+        .name("executor".into())
+        .stack_size(64 << 20)
+        .spawn(move || executor::run(executor, ground.map_err(|error| format!("{error:#}")), received))
+        .context("cannot start a thread")?;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let watched = source.clone();
+    std::thread::spawn(move || {
+        connection::wait_for_end(&watched);
+        let _ = ended.send(());
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = server::serve(&info, shared, queues, jobs) => result,
+            _ = end => Ok(()),
+        }
+    });
+    // The executor may be in the middle of a build or a cell: its processes end first, then the session's folder.
+    now::end_all();
+    if let Some(session) = session {
+        session.remove();
+    }
+    drop(stderr);
+    if let Err(error) = &result {
+        tracing::error!("{error:#}");
+    }
+    // Threads that still run hold nothing that must be saved.
+    std::process::exit(i32::from(result.is_err()));
+}
+
+fn shared() -> (Arc<Shared>, server::Queues) {
+    let (publisher, iopub) = publish::Publisher::new();
+    let (replies, reply_queue) = tokio::sync::mpsc::unbounded_channel();
+    let (stdin, questions) = stdin::Stdin::new();
+    let history = Home::folder().map(|folder| history::History::open(&folder.join("history.jsonl"))).unwrap_or_default();
+    let shared = Shared {
+        now: Arc::default(),
+        publisher,
+        replies,
+        stdin,
+        count: 0.into(),
+        received: 0.into(),
+        history: std::sync::Mutex::new(history),
+    };
+    (Arc::new(shared), server::Queues { iopub, replies: reply_queue, questions })
+}
+
+/// Finds the installation and makes the session's folder.
+fn ground() -> Result<Ground> {
+    let home = Home::open()?;
+    let rustc = Rustc::find(&home.setup)?;
+    let version = rustc.version.lines().find_map(|line| line.strip_prefix("release: ")).unwrap_or("unknown");
+    let _ = RUSTC_VERSION.set(version.to_owned());
+    let session = Arc::new(Session::create(&home)?);
+    // SAFETY: no other thread runs yet. evcxr takes its folder, and with its configuration folder here no file of the
+    // user's evcxr, from the environment.
+    unsafe {
+        std::env::set_var("EVCXR_TMPDIR", &session.path);
+        std::env::set_var("EVCXR_CONFIG_DIR", &session.path);
+    }
+    Ok(Ground { home, rustc, session })
+}
+
+/// The log goes to a file: a kernel must not print, its standard output may be a closed pipe.
+fn start_log() {
+    let Ok(home) = Home::folder() else { return };
+    let folder = home.join("logs");
+    if std::fs::create_dir_all(&folder).is_err() {
+        return;
+    }
+    remove_old_logs(&folder);
+    if let Ok(file) = std::fs::File::create(folder.join(format!("kernel-{}.log", std::process::id()))) {
+        use tracing_subscriber::prelude::*;
+        // Only our own words: the analyser inside evcxr logs every query, and spends its time on it.
+        let ours = tracing_subscriber::filter::Targets::new().with_target(env!("CARGO_CRATE_NAME"), tracing::Level::INFO);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::sync::Mutex::new(file));
+        tracing_subscriber::registry().with(layer.with_filter(ours)).init();
+    }
+}
+
+/// Keeps the newest logs.
+fn remove_old_logs(folder: &std::path::Path) {
+    const KEPT: usize = 20;
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut logs: Vec<_> = entries.flatten().filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    logs.sort();
+    for (_, path) in logs.iter().rev().skip(KEPT) {
+        let _ = std::fs::remove_file(path);
     }
 }
 

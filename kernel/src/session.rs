@@ -37,6 +37,18 @@ impl Session {
         self.restore_lock(store)
     }
 
+    /// Removes the folder, at the end of the kernel.
+    pub fn remove(&self) {
+        // A process that is just ending may still write: try again.
+        for _ in 0..20 {
+            match std::fs::remove_dir_all(&self.path) {
+                Ok(()) => return,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+                Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            }
+        }
+    }
+
     /// Puts the store's Cargo.lock back: evcxr's first cell has no dependencies, and cargo then forgets them.
     pub fn restore_lock(&self, store: &Path) -> Result<()> {
         std::fs::copy(store.join("Cargo.lock"), self.path.join("Cargo.lock")).context("cannot copy the store's Cargo.lock")?;
@@ -46,7 +58,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        self.remove();
     }
 }
 

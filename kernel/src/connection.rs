@@ -1,0 +1,105 @@
+//! How the kernel gets its connection, and what ends it. One place, because a kernel on another machine gets both in
+//! another way.
+
+use anyhow::{Context, Result, bail};
+use jupyter_protocol::connection_info::ConnectionInfo;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the connection's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A connection file, as Jupyter's own launchers write it.
+    File(PathBuf),
+    /// Standard input, as launchers on other machines send it: one JSON object. Its end is also the kernel's.
+    Stdin,
+}
+
+/// Ports, key and address.
+pub fn read(source: &Source) -> Result<ConnectionInfo> {
+    let text = match source {
+        Source::File(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the connection file {}", path.display()))?
+        }
+        Source::Stdin => {
+            // One line: what follows is the life line.
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).context("cannot read the connection from standard input")?;
+            line
+        }
+    };
+    let info: ConnectionInfo = serde_json::from_str(&text).context("the connection is no JSON of a Jupyter connection file")?;
+    if !info.key.is_empty() && info.signature_scheme != "hmac-sha256" {
+        bail!("the connection asks for signatures by {}; only hmac-sha256 is known", info.signature_scheme);
+    }
+    Ok(info)
+}
+
+/// Returns when the kernel has lost whoever started it: Jupyter's process is gone, or standard input has ended.
+pub fn wait_for_end(source: &Source) {
+    match source {
+        Source::Stdin => {
+            let mut rest = [0u8; 256];
+            while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
+        }
+        Source::File(_) => {
+            // Jupyter names itself; a kernel that was started by hand lives until it is told to end.
+            let Some(parent) = std::env::var("JPY_PARENT_PID").ok().and_then(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 1)
+            else {
+                loop {
+                    std::thread::park();
+                }
+            };
+            while is_alive(parent) {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { libc::kill(pid, 0) == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (PathBuf, Source) {
+        let path = std::env::temp_dir().join(format!("lightcell-conn-{}-{}", std::process::id(), text.len()));
+        std::fs::write(&path, text).unwrap();
+        (path.clone(), Source::File(path))
+    }
+
+    const GOOD: &str = r#"{"ip":"127.0.0.1","transport":"tcp","shell_port":1,"iopub_port":2,"stdin_port":3,"control_port":4,"hb_port":5,"key":"k","signature_scheme":"hmac-sha256"}"#;
+
+    #[test]
+    fn a_connection_file_is_read() {
+        let (path, source) = file(GOOD);
+        assert_eq!(read(&source).unwrap().stdin_port, 3);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_connection_is_said() {
+        let missing = Source::File("/nonexistent/c.json".into());
+        assert!(read(&missing).unwrap_err().to_string().contains("cannot read the connection file /nonexistent/c.json"));
+        let (path, source) = file("{}");
+        assert!(read(&source).unwrap_err().to_string().contains("no JSON of a Jupyter connection file"));
+        std::fs::remove_file(path).unwrap();
+        let (path, source) = file(&GOOD.replace("sha256", "md5"));
+        assert!(read(&source).unwrap_err().to_string().contains("only hmac-sha256 is known"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_known_to_be_gone() {
+        assert!(is_alive(std::process::id() as i32));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
+    }
+}

@@ -1,0 +1,386 @@
+//! The thread that executes cells, one after the other: busy, input, outputs, reply, idle, whatever happens.
+
+use crate::engine::{Engine, Failure};
+use crate::home::{Home, Rustc};
+use crate::listener::Listener;
+use crate::magic::{self, Piece};
+use crate::now::{Now, Phase, Said};
+use crate::publish::{self, Parent, Publisher};
+use crate::report::{self, Cell, Report};
+use crate::session::Session;
+use crate::stdin::Stdin;
+use crate::worker::Link;
+use jupyter_protocol::ExecutionCount;
+use jupyter_protocol::messaging::{ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyError, ReplyStatus};
+use lightcell_events::frame::CellEnd;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use tokio::sync::{mpsc as channel, oneshot};
+
+/// What the executor is asked to do.
+pub enum Job {
+    /// Run a cell.
+    Execute {
+        /// The request, for its parent header and identities.
+        parent: Parent,
+        /// Its content.
+        request: ExecuteRequest,
+        /// Counts requests: a failed cell aborts those that were sent before it failed.
+        number: u64,
+    },
+    /// Complete at a byte offset.
+    Complete { code: String, offset: usize, answer: oneshot::Sender<(usize, usize, Vec<crate::engine::Completion>)> },
+    /// Describe what ends at a byte offset.
+    Inspect { code: String, offset: usize, answer: oneshot::Sender<Option<(String, String)>> },
+}
+
+/// What executor and sockets share besides [`Now`].
+pub struct Shared {
+    /// Phase, parent, what the worker said.
+    pub now: Arc<Now>,
+    /// Messages to all front ends.
+    pub publisher: Publisher,
+    /// Replies on the shell channel.
+    pub replies: channel::UnboundedSender<JupyterMessage>,
+    /// Input requests.
+    pub stdin: Stdin,
+    /// The next execution count is one more.
+    pub count: AtomicUsize,
+    /// Requests received.
+    pub received: AtomicU64,
+    /// What was typed.
+    pub history: std::sync::Mutex<crate::history::History>,
+}
+
+impl Shared {
+    /// Sends a reply to a request.
+    pub fn reply(&self, content: impl Into<jupyter_protocol::messaging::JupyterMessageContent>, parent: &JupyterMessage) {
+        let _ = self.replies.send(JupyterMessage::new(content, Some(parent)));
+    }
+
+    /// Counts a cell and keeps it, unless it asked not to be.
+    pub fn count_cell(&self, request: &ExecuteRequest) -> usize {
+        if request.silent || !request.store_history {
+            return self.count.load(Ordering::SeqCst);
+        }
+        let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(count, &request.code);
+        count
+    }
+}
+
+/// What `main` has found out before.
+pub struct Ground {
+    /// The installation.
+    pub home: Home,
+    /// The compiler.
+    pub rustc: Rustc,
+    /// This kernel's folder.
+    pub session: Arc<Session>,
+}
+
+struct Executor {
+    shared: Arc<Shared>,
+    ground: Ground,
+    engine: Engine,
+    listener: Listener,
+    /// Cells by execution count, for places in them.
+    cells: Vec<(usize, String)>,
+    /// Requests up to this number are aborted.
+    abort: u64,
+}
+
+/// Runs until the channel closes. `ground` is the reason why nothing can run, when it is an error.
+pub fn run(shared: Arc<Shared>, ground: Result<Ground, String>, jobs: mpsc::Receiver<Job>) {
+    let mut first = None;
+    let started = ground.and_then(|ground| start(&shared, ground, &jobs, &mut first));
+    let mut executor = match started {
+        Ok(executor) => executor,
+        Err(reason) => {
+            tracing::error!("{reason}");
+            for job in first.into_iter().chain(jobs) {
+                refuse(&shared, job, &reason);
+            }
+            return;
+        }
+    };
+    for job in first.into_iter().chain(jobs.iter()) {
+        executor.job(job);
+    }
+}
+
+/// Prepares what is missing, with its progress in the first cell, and starts evcxr.
+fn start(shared: &Arc<Shared>, ground: Ground, jobs: &mpsc::Receiver<Job>, first: &mut Option<Job>) -> Result<Executor, String> {
+    let text = |error: anyhow::Error| format!("{error:#}");
+    if let Some(what) = crate::prepare::missing(&ground.home, &ground.rustc).map_err(text)? {
+        tracing::info!("{what}");
+        crate::preparing::run(shared, &ground.rustc, &what, jobs, first).map_err(text)?;
+    }
+    let store = ground.home.store(&ground.rustc).map_err(text)?;
+    ground.session.fill(&store).map_err(text)?;
+    let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
+    Ok(Executor { shared: shared.clone(), ground, engine, listener, cells: Vec::new(), abort: 0 })
+}
+
+fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> anyhow::Result<(Engine, Listener)> {
+    let (link, command): (Arc<Link>, Command) = crate::engine::link(&ground.home, &ground.rustc, &ground.session.path)?;
+    let listener = Listener::start(link, shared.now.clone(), shared.publisher.clone(), shared.stdin.clone());
+    let begun = std::time::Instant::now();
+    let mut engine = Engine::start(command)?;
+    tracing::info!("evcxr started in {:?}", begun.elapsed());
+    engine.furnish(&ground.home, &ground.session, Some(store))?;
+    tracing::info!("library loaded after {:?}", begun.elapsed());
+    let _ = engine.eval(crate::engine::WARM_UP);
+    tracing::info!("warm after {:?}", begun.elapsed());
+    Ok((engine, listener))
+}
+
+/// Answers a job when nothing can run.
+fn refuse(shared: &Shared, job: Job, reason: &str) {
+    let Job::Execute { parent, request, .. } = job else { return };
+    let count = shared.count_cell(&request);
+    shared.publisher.status(ExecutionState::Busy, &parent);
+    let (evalue, hint) = reason.split_once("\nhint: ").unwrap_or((reason, "`lightcell doctor` says what is missing"));
+    let report = Report::plain("SetupError", evalue, Some(hint));
+    shared.publisher.error(&report, &parent);
+    shared.reply(failed(count, &report), &parent);
+    shared.publisher.status(ExecutionState::Idle, &parent);
+}
+
+fn failed(count: usize, report: &Report) -> ExecuteReply {
+    ExecuteReply {
+        status: ReplyStatus::Error,
+        execution_count: ExecutionCount::new(count),
+        payload: Vec::new(),
+        user_expressions: None,
+        error: Some(Box::new(ReplyError { ename: report.ename.clone(), evalue: report.evalue.clone(), traceback: report.traceback.clone() })),
+    }
+}
+
+impl Executor {
+    fn job(&mut self, job: Job) {
+        match job {
+            Job::Execute { parent, request, number } => self.execute(parent, request, number),
+            Job::Complete { code, offset, answer } => {
+                let found = self.engine.complete(&code, offset).unwrap_or_else(|error| {
+                    tracing::debug!("no completion: {error}");
+                    (offset, offset, Vec::new())
+                });
+                let _ = answer.send(found);
+            }
+            Job::Inspect { code, offset, answer } => {
+                let _ = answer.send(self.engine.inspect(&code, offset).ok().flatten());
+            }
+        }
+    }
+
+    fn execute(&mut self, parent: Parent, request: ExecuteRequest, number: u64) {
+        let shared = self.shared.clone();
+        shared.publisher.status(ExecutionState::Busy, &parent);
+        if number <= self.abort {
+            let reply = ExecuteReply { status: ReplyStatus::Aborted, execution_count: ExecutionCount::new(shared.count.load(Ordering::SeqCst)), ..Default::default() };
+            shared.reply(reply, &parent);
+            shared.publisher.status(ExecutionState::Idle, &parent);
+            return;
+        }
+        let count = shared.count_cell(&request);
+        {
+            let mut state = shared.now.lock();
+            state.parent = Some(parent.clone());
+            state.count = count;
+            state.silent = request.silent;
+            state.allow_stdin = request.allow_stdin;
+            state.executing = true;
+            (state.fitting, state.stopping, state.interrupted) = (false, false, false);
+        }
+        if !request.silent {
+            shared.publisher.input(&request.code, count, &parent);
+        }
+        self.cells.push((count, request.code.clone()));
+        let mut payload = Vec::new();
+        let result = self.pieces(&request.code, count, &parent, &mut payload);
+        shared.stdin.forget();
+        {
+            let mut names: Vec<String> = self.engine.variables().into_iter().map(|(name, _)| name).collect();
+            names.extend(self.engine.items());
+            let mut state = shared.now.lock();
+            state.executing = false;
+            state.phase = Phase::Idle;
+            state.names = names;
+        }
+        let reply = match result {
+            Ok(()) => ExecuteReply { execution_count: ExecutionCount::new(count), payload, user_expressions: Some(Default::default()), ..Default::default() },
+            Err(report) => {
+                shared.publisher.error(&report, &parent);
+                if request.stop_on_error {
+                    self.abort = shared.received.load(Ordering::SeqCst);
+                }
+                failed(count, &report)
+            }
+        };
+        shared.reply(reply, &parent);
+        shared.publisher.status(ExecutionState::Idle, &parent);
+    }
+
+    fn pieces(&mut self, code: &str, count: usize, parent: &Parent, payload: &mut Vec<Payload>) -> Result<(), Report> {
+        for piece in magic::split(code).map_err(|error| magic::report(&error, count, code))? {
+            match piece {
+                Piece::Code(text) => self.code(&text, count, code)?,
+                Piece::Kernel(call) => magic::kernel_side(&call, &self.shared, parent)?,
+                Piece::Fit(fit) => self.fit(&fit, count, code)?,
+                Piece::Help(name) => self.help(&name, payload)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Evaluates Rust; everything the cell prints and shows is on its way when this returns.
+    fn code(&mut self, rust: &str, count: usize, cell: &str) -> Result<(), Report> {
+        if rust.trim().is_empty() {
+            return Ok(());
+        }
+        let (result, said, before) = self.evaluate(rust)?;
+        match result {
+            Ok(outputs) => self.outputs(outputs),
+            Err(failure) => return Err(self.failure(failure, count, cell)),
+        }
+        self.judge(said, &before)
+    }
+
+    /// Runs evcxr on a text, and says which variables there were before.
+    #[expect(clippy::type_complexity, reason = "three plain things for two callers")]
+    fn evaluate(&mut self, rust: &str) -> Result<(Result<Vec<(String, String)>, Failure>, Said, Vec<(String, String)>), Report> {
+        let before = self.engine.variables();
+        {
+            let mut state = self.shared.now.lock();
+            if state.interrupted {
+                return Err(Report::build_stopped());
+            }
+            state.phase = Phase::Building;
+            state.said = Said::default();
+        }
+        let result = self.engine.eval(rust);
+        self.listener.sync();
+        let said = {
+            let mut state = self.shared.now.lock();
+            state.phase = Phase::Idle;
+            std::mem::take(&mut state.said)
+        };
+        Ok((result, said, before))
+    }
+
+    /// Text that evcxr's own commands gave.
+    fn outputs(&self, outputs: Vec<(String, String)>) {
+        if outputs.is_empty() {
+            return;
+        }
+        let parts: Vec<_> = outputs.into_iter().map(|(mime, text)| (mime, text.into_bytes())).collect();
+        let (parent, count) = {
+            let state = self.shared.now.lock();
+            (state.parent.clone(), state.count)
+        };
+        self.shared.publisher.result(publish::media(&parts), count, parent.as_ref());
+    }
+
+    /// Whether a cell that compiled and ran also succeeded.
+    fn judge(&mut self, said: Said, before: &[(String, String)]) -> Result<(), Report> {
+        if let Some((how, not_kept)) = said.taken_over {
+            let lost = self.reclaim(before);
+            let interrupted = self.shared.now.lock().interrupted;
+            return Err(Report::taken_over(&how, &not_kept, interrupted, &lost));
+        }
+        if let Some((error, hint)) = said.run_failed {
+            return Err(Report::plain("FitError", &error, hint.as_deref()));
+        }
+        match said.ended {
+            Some(CellEnd::Panicked) => {
+                let panic = said.panic.unwrap_or_default();
+                let place = panic.file.ends_with("src/lib.rs").then(|| report::place(&self.engine.last_source(), panic.line, &self.cells)).flatten();
+                Err(Report::panic(&panic, place, &self.gone(before)))
+            }
+            Some(CellEnd::Error) => Err(Report::question_mark(&said.stderr_tail)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Variables that were there before and are not now.
+    fn gone(&self, before: &[(String, String)]) -> Vec<String> {
+        let now = self.engine.variables();
+        before.iter().filter(|(name, _)| !now.iter().any(|(other, _)| other == name)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// After a takeover the worker holds all variables of before; evcxr may believe that the cell took some of them.
+    fn reclaim(&mut self, before: &[(String, String)]) -> Vec<String> {
+        let gone = self.gone(before);
+        if gone.is_empty() {
+            return gone;
+        }
+        let wanted: Vec<_> = before.iter().filter(|(name, _)| gone.contains(name)).cloned().collect();
+        let result = self.engine.reclaim(&wanted);
+        self.listener.sync();
+        self.shared.now.lock().said = Said::default();
+        if let Err(failure) = result {
+            tracing::warn!("cannot take variables back: {failure}");
+        }
+        self.gone(before)
+    }
+
+    fn failure(&mut self, failure: Failure, count: usize, cell: &str) -> Report {
+        let interrupted = self.shared.now.lock().interrupted;
+        if interrupted && !matches!(failure, Failure::Died(_) | Failure::Broken(_)) {
+            return Report::build_stopped();
+        }
+        if let Failure::Broken(_) = failure
+            && let Err(error) = self.renew()
+        {
+            tracing::error!("cannot start evcxr anew: {error:#}");
+        }
+        Report::engine(&failure, Cell { count, source: cell })
+    }
+
+    /// A new engine in the same session folder.
+    fn renew(&mut self) -> anyhow::Result<()> {
+        let store = self.ground.home.store(&self.ground.rustc)?;
+        let (engine, listener) = engine(&self.shared, &self.ground, &store)?;
+        self.engine = engine;
+        self.listener = listener;
+        Ok(())
+    }
+
+    fn fit(&mut self, fit: &magic::Fit, count: usize, cell: &str) -> Result<(), Report> {
+        let (variables, items) = (self.engine.variables(), self.engine.items());
+        let rust = fit.generate(&variables, &items).map_err(|error| magic::report(&error, count, cell))?;
+        let (result, said, before) = self.evaluate(&rust)?;
+        match result {
+            Ok(_) => self.judge(said, &before),
+            Err(Failure::Compile(errors)) if !self.shared.now.lock().interrupted => Err(fit.explain(&errors, &rust, Cell { count, source: cell })),
+            Err(failure) => Err(self.failure(failure, count, cell)),
+        }
+    }
+
+    fn help(&mut self, name: &str, payload: &mut Vec<Payload>) -> Result<(), Report> {
+        let data = match magic::help(name) {
+            Some(text) => Some(publish::text(text)),
+            None => {
+                let variable = self.engine.variables().into_iter().find(|(variable, _)| variable == name).map(|(name, kind)| format!("{name}: {kind}"));
+                let found = self.engine.inspect(name, name.len()).ok().flatten();
+                match (variable, found) {
+                    (None, None) => None,
+                    (variable, found) => {
+                        let (text, html) = found.unwrap_or_default();
+                        let head = variable.unwrap_or_default();
+                        Some(publish::text_html(format!("{head}\n\n{text}").trim().to_owned(), format!("<code>{}</code>{html}", publish::escape(&head))))
+                    }
+                }
+            }
+        };
+        match data {
+            Some(data) => {
+                payload.push(Payload::Page { data, start: 0 });
+                Ok(())
+            }
+            None => Err(Report::plain("NameError", &format!("nothing is known about `{name}`"), Some("`%lsmagic` lists the magics, `:vars` the variables"))),
+        }
+    }
+}

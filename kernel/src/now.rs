@@ -1,0 +1,200 @@
+//! What the kernel is doing now, and how that is stopped.
+
+use crate::publish::Parent;
+use crate::report::Panic;
+use lightcell_events::frame::CellEnd;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The state that the sockets, the executor and the listener share.
+#[derive(Default)]
+pub struct Now {
+    state: Mutex<State>,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// The compiler, for a cell.
+    Building,
+    /// A cell's code, in the process with this id.
+    Running(i32),
+}
+
+/// The shared state.
+#[derive(Default)]
+pub struct State {
+    /// The request that outputs belong to: the running cell's, or the last one's.
+    pub parent: Option<Parent>,
+    /// Its execution count.
+    pub count: usize,
+    /// It asked for no result.
+    pub silent: bool,
+    /// Its front end can be asked for input.
+    pub allow_stdin: bool,
+    /// What runs.
+    pub phase: Phase,
+    /// A cell is being executed (from busy to idle).
+    pub executing: bool,
+    /// A training run is going on: stop ends it after the batch.
+    pub fitting: bool,
+    /// Stop was pressed during this run.
+    pub stopping: bool,
+    /// The cell was stopped by force.
+    pub interrupted: bool,
+    /// What the worker said about the cell.
+    pub said: Said,
+    /// Names that can be offered while a cell runs.
+    pub names: Vec<String>,
+}
+
+/// What the worker said about a piece of a cell.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// The newest panic on the cell's thread.
+    pub panic: Option<Panic>,
+    /// How the code returned.
+    pub ended: Option<CellEnd>,
+    /// The process ended: how, and what could not be kept.
+    pub taken_over: Option<(String, String)>,
+    /// The last thing on standard error, for a `?`.
+    pub stderr_tail: String,
+    /// Variables dropped because their type was defined again.
+    pub redefined: Vec<String>,
+    /// A training run failed: what, and what to do.
+    pub run_failed: Option<(String, Option<String>)>,
+}
+
+impl Now {
+    /// The state.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request that outputs belong to.
+    pub fn parent(&self) -> Option<Parent> {
+        self.lock().parent.clone()
+    }
+
+    /// The stop button. Returns what it did, for the log.
+    pub fn interrupt(self: &std::sync::Arc<Self>) -> &'static str {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Idle => "nothing runs",
+            Phase::Building => {
+                state.interrupted = true;
+                drop(state);
+                let now = self.clone();
+                // Cargo may be started again for the same cell; stay until the cell is over.
+                std::thread::spawn(move || now.stop_build());
+                "stop the build"
+            }
+            Phase::Running(pid) if state.fitting && !state.stopping => {
+                state.stopping = true;
+                signal(pid, libc::SIGINT);
+                "end the run after its batch"
+            }
+            Phase::Running(pid) => {
+                state.interrupted = true;
+                signal(pid, libc::SIGKILL);
+                "end the cell"
+            }
+        }
+    }
+
+    fn stop_build(&self) {
+        loop {
+            {
+                let state = self.lock();
+                match state.phase {
+                    Phase::Idle => return,
+                    Phase::Building if state.interrupted => {}
+                    Phase::Running(pid) if state.interrupted => {
+                        signal(pid, libc::SIGKILL);
+                        return;
+                    }
+                    _ => return,
+                }
+            }
+            for pid in descendants(std::process::id() as i32, is_worker) {
+                signal(pid, libc::SIGKILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+fn signal(pid: i32, signal: i32) {
+    // SAFETY: a plain call; the pid was reported by our own worker or read from /proc a moment ago.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// The worker and all it started are left out when a build is stopped.
+fn is_worker(pid: i32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
+}
+
+/// All processes below this one, without those (and what is below them) for which `skip` holds.
+pub fn descendants(root: i32, skip: fn(i32) -> bool) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    if let Ok(entries) = std::fs::read_dir("/proc") {
+        for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+            // pid (name) state ppid …; the name may hold spaces and brackets.
+            if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                && let Some(parent) = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok())
+            {
+                children.entry(parent).or_default().push(pid);
+            }
+        }
+    }
+    let (mut found, mut stack) = (Vec::new(), vec![root]);
+    while let Some(pid) = stack.pop() {
+        for child in children.get(&pid).into_iter().flatten().copied().filter(|child| !skip(*child)) {
+            found.push(child);
+            stack.push(child);
+        }
+    }
+    found
+}
+
+/// Ends every process that this kernel started. For shutdown.
+pub fn end_all() {
+    for _ in 0..5 {
+        let left = descendants(std::process::id() as i32, |_| false);
+        if left.is_empty() {
+            return;
+        }
+        for pid in left {
+            signal(pid, libc::SIGKILL);
+            // SAFETY: reaps it if it is our own child; does not wait.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grandchildren_are_found() {
+        let mut shell = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let pid = shell.id() as i32;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while descendants(pid, |_| false).is_empty() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let below = descendants(pid, |_| false);
+        assert_eq!(below.len(), 1);
+        assert!(descendants(std::process::id() as i32, |_| true).is_empty());
+        for pid in below {
+            signal(pid, libc::SIGKILL);
+        }
+        signal(pid, libc::SIGKILL);
+        shell.wait().unwrap();
+    }
+}
