@@ -96,8 +96,9 @@ pub const CRATES: [(&str, &str); 1] = [("lightcell-cell", "kernel/cell")];
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice.
 pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{clear_output, display, display_as, update_display};\n";
 
-/// Cells that make the analyser read what first cells use.
-pub const WARM_UP: &str = "{ let v = vec![1, 2]; let s = String::new(); (v.len(), s.len()); }";
+/// Text whose completion makes the analyser read what first cells use; a cell with a `let` would do the same and leave a
+/// variable.
+const WARM_UP: &str = "let lightcell_warm = vec![String::new()]; lightcell_warm.iter().map(|s| s.len()).collect::<Vec<usize>>().";
 
 impl Engine {
     /// Starts evcxr in the session folder; takes seconds. The folder is named to evcxr by `EVCXR_TMPDIR`, which `main`
@@ -123,6 +124,13 @@ impl Engine {
         cell.push_str(PRELUDE);
         self.eval(&cell).map_err(|failure| anyhow!("{failure}")).context("cannot load the training library")?;
         Ok(())
+    }
+
+    /// Makes the analyser read the standard library, which would otherwise take seconds of the first cell.
+    pub fn warm_up(&mut self) {
+        if let Err(error) = self.complete(WARM_UP, WARM_UP.len()) {
+            tracing::debug!("warm-up: {error}");
+        }
     }
 
     /// Runs a cell. All it prints and shows goes another way; what is returned here is text that evcxr's own commands

@@ -131,7 +131,7 @@ fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> any
     tracing::info!("evcxr started in {:?}", begun.elapsed());
     engine.furnish(&ground.home, &ground.session, Some(store))?;
     tracing::info!("library loaded after {:?}", begun.elapsed());
-    let _ = engine.eval(crate::engine::WARM_UP);
+    engine.warm_up();
     tracing::info!("warm after {:?}", begun.elapsed());
     Ok((engine, listener))
 }
@@ -286,9 +286,11 @@ impl Executor {
     /// Whether a cell that compiled and ran also succeeded.
     fn judge(&mut self, said: Said, before: &[(String, String)]) -> Result<(), Report> {
         if let Some((how, not_kept)) = said.taken_over {
+            // The stop is done; the cell that takes variables back is not to be stopped by it.
+            let interrupted = std::mem::take(&mut self.shared.now.lock().interrupted);
             let lost = self.reclaim(before);
-            let interrupted = self.shared.now.lock().interrupted;
-            return Err(Report::taken_over(&how, &not_kept, interrupted, &lost));
+            let how = if said.stderr_tail.contains("has overflowed its stack") { "stack" } else { &how };
+            return Err(Report::taken_over(how, &not_kept, interrupted, &lost));
         }
         if let Some((error, hint)) = said.run_failed {
             return Err(Report::plain("FitError", &error, hint.as_deref()));

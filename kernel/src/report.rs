@@ -107,6 +107,7 @@ impl Report {
             match how.split_once(' ') {
                 Some(("exit", code)) => ("Exited", format!("the cell ended its process with exit status {code}")),
                 Some(("signal", number)) => ("Crash", format!("the cell crashed: {}", signal(number))),
+                None if how == "stack" => ("Crash", "the cell crashed: stack overflow, perhaps an endless recursion".to_owned()),
                 _ => ("Crash", format!("the cell's process ended: {how}")),
             }
         };
@@ -349,6 +350,7 @@ mod tests {
         let text = |how| Report::taken_over(how, "", false, &[]).evalue;
         assert_eq!(text("signal 11"), "the cell crashed: segmentation fault (SIGSEGV)");
         assert_eq!(text("exit 3"), "the cell ended its process with exit status 3");
+        assert_eq!(text("stack"), "the cell crashed: stack overflow, perhaps an endless recursion");
         let stopped = Report::taken_over("signal 9", "1 socket", true, &[]);
         assert_eq!(strip(&stopped), "Interrupted: the cell was stopped\nvariables of earlier cells are kept\nnot kept (they cannot be copied): 1 socket");
     }
