@@ -1,1 +1,73 @@
-//! lightcell
+//! Training neural networks in Rust as PyTorch Lightning does it in Python, on libtorch through `tch`.
+//!
+//! A model implements [`LightningModule`]: its layers, its forward pass, what to do with a batch. A [`Trainer`] does the
+//! rest: epochs, batches, validation, device, seed, progress. In a Lightcell notebook `%fit` calls it; a program calls
+//! [`Trainer::fit`], and its progress goes to the terminal. This crate knows no notebook beyond that.
+//!
+//! See [`LightningModule`] for a whole example.
+
+mod data;
+mod error;
+mod fit;
+mod layers;
+mod looping;
+mod module;
+pub mod notebook;
+mod optim;
+mod progress;
+mod readers;
+mod show;
+mod trainer;
+
+pub use data::{Batch, Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
+pub use error::{Error, Kind as ErrorKind, Result};
+pub use fit::{EpochRecord, Fit, History};
+pub use layers::{Conv2d, Linear, conv2d, linear};
+pub use lightcell_events::run::{Metrics, Stage};
+pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
+pub use optim::{Optim, adam, adamw, sgd};
+pub use readers::{Mnist, csv, idx, mnist};
+pub use show::image_grid;
+pub use trainer::{Limit, Trainer};
+#[doc(hidden)]
+pub use {serde, tch};
+
+/// What a cell or program needs to define and train a model.
+pub mod prelude {
+    pub use crate::hparams;
+    pub use crate::{
+        Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Error, Fit, HParams, LightningModule, Limit, Linear, Optim, Result, Step,
+        TensorDataset, Trainer, adam, adamw, conv2d, csv, idx, image_grid, linear, mnist, sgd,
+    };
+    pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
+    pub use tch::nn::Path;
+    pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};
+}
+
+/// Defines a struct of hyperparameters with their defaults.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// hparams! { Hp { hidden: i64 = 128, lr: f64 = 1e-3 } }
+/// assert_eq!(Hp::default().hidden, 128);
+/// let hp = Hp { lr: 0.1, ..Hp::default() };
+/// ```
+#[macro_export]
+macro_rules! hparams {
+    ($(#[$meta:meta])* $name:ident { $($field:ident : $type:ty = $value:expr),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
+        #[serde(crate = "lightcell::serde", default)]
+        pub struct $name {
+            $(#[allow(missing_docs)] pub $field: $type,)*
+        }
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $value),* }
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+//! Batches, datasets and the loader that shuffles them.
+
+use crate::error::{Error, Kind, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use std::fmt::Debug;
+use std::rc::Rc;
+use tch::{Device, IndexOp, Tensor};
+
+/// What one step gets. Its size is known, never guessed.
+pub trait Batch: Debug + 'static {
+    /// Number of samples.
+    fn len(&self) -> i64;
+
+    /// Whether there is no sample.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batch on another device.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    fn to_device(self, device: Device) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
+    fn shapes(&self) -> String;
+}
+
+impl Batch for Tensor {
+    fn len(&self) -> i64 {
+        self.size().first().copied().unwrap_or(0)
+    }
+
+    fn to_device(self, device: Device) -> Result<Tensor> {
+        if self.device() == device { Ok(self) } else { Ok(self.f_to_device(device)?) }
+    }
+
+    fn shapes(&self) -> String {
+        format!("{:?}", self.size())
+    }
+}
+
+impl Batch for (Tensor, Tensor) {
+    fn len(&self) -> i64 {
+        self.0.len()
+    }
+
+    fn to_device(self, device: Device) -> Result<Self> {
+        Ok((self.0.to_device(device)?, self.1.to_device(device)?))
+    }
+
+    fn shapes(&self) -> String {
+        format!("{:?}, {:?}", self.0.size(), self.1.size())
+    }
+}
+
+/// Samples that can be reached by number.
+pub trait Dataset: 'static {
+    /// What a batch of samples is.
+    type Batch: Batch;
+
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there is no sample.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The samples with these numbers, as one batch.
+    ///
+    /// # Errors
+    /// When a sample cannot be read.
+    fn batch(&self, indices: &[i64]) -> Result<Self::Batch>;
+}
+
+/// Inputs and targets in two tensors, sample by sample along their first dimension.
+#[derive(Debug)]
+pub struct TensorDataset {
+    x: Tensor,
+    y: Tensor,
+}
+
+impl TensorDataset {
+    /// From inputs `[n, …]` and targets `[n, …]`.
+    ///
+    /// # Errors
+    /// When the numbers of samples differ.
+    pub fn new(x: Tensor, y: Tensor) -> Result<TensorDataset> {
+        if x.len() != y.len() {
+            return Err(Error::new(Kind::Data, format!("{} inputs but {} targets (shapes {:?} and {:?})", x.len(), y.len(), x.size(), y.size())));
+        }
+        Ok(TensorDataset { x, y })
+    }
+
+    /// The inputs.
+    pub fn x(&self) -> &Tensor {
+        &self.x
+    }
+
+    /// The targets.
+    pub fn y(&self) -> &Tensor {
+        &self.y
+    }
+
+    /// Two datasets: the first `fraction` of the samples, and the rest, in the order they have.
+    ///
+    /// # Errors
+    /// When the fraction is not between 0 and 1.
+    pub fn split(&self, fraction: f64) -> Result<(TensorDataset, TensorDataset)> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(Error::new(Kind::Option, format!("a fraction is between 0 and 1, not {fraction}")));
+        }
+        let n = self.x.len();
+        let first = (n as f64 * fraction).round() as i64;
+        let part = |from: i64, to: i64| TensorDataset { x: self.x.i(from..to), y: self.y.i(from..to) };
+        Ok((part(0, first), part(first, n)))
+    }
+}
+
+impl Dataset for TensorDataset {
+    type Batch = (Tensor, Tensor);
+
+    fn len(&self) -> usize {
+        self.x.len() as usize
+    }
+
+    fn batch(&self, indices: &[i64]) -> Result<(Tensor, Tensor)> {
+        let indices = Tensor::from_slice(indices);
+        Ok((self.x.f_index_select(0, &indices)?, self.y.f_index_select(0, &indices)?))
+    }
+}
+
+/// Takes a dataset apart into batches.
+pub struct DataLoader<B: Batch> {
+    dataset: Rc<dyn Dataset<Batch = B>>,
+    batch_size: usize,
+    shuffle: bool,
+}
+
+impl<B: Batch> DataLoader<B> {
+    /// Batches of one sample, in order.
+    pub fn new(dataset: Rc<dyn Dataset<Batch = B>>) -> DataLoader<B> {
+        DataLoader { dataset, batch_size: 1, shuffle: false }
+    }
+
+    /// Sets the number of samples in a batch; the last one may be smaller.
+    #[must_use]
+    pub fn batch_size(mut self, size: usize) -> DataLoader<B> {
+        self.batch_size = size.max(1);
+        self
+    }
+
+    /// Whether each epoch has an order of its own.
+    #[must_use]
+    pub fn shuffle(mut self, shuffle: bool) -> DataLoader<B> {
+        self.shuffle = shuffle;
+        self
+    }
+
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.dataset.len().div_ceil(self.batch_size)
+    }
+
+    /// Whether there is no batch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        self.dataset.len()
+    }
+
+    /// The batches of an epoch. The order is a function of seed and epoch alone.
+    pub fn epoch(&self, seed: u64, epoch: u64) -> Batches<B> {
+        let mut order: Vec<i64> = (0..self.dataset.len() as i64).collect();
+        if self.shuffle {
+            // A stream of its own for each epoch: nothing else that draws random numbers moves it.
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(epoch);
+            order.shuffle(&mut random);
+        }
+        Batches { dataset: self.dataset.clone(), order, batch_size: self.batch_size, at: 0 }
+    }
+}
+
+/// The batches of one epoch.
+pub struct Batches<B: Batch> {
+    dataset: Rc<dyn Dataset<Batch = B>>,
+    order: Vec<i64>,
+    batch_size: usize,
+    at: usize,
+}
+
+impl<B: Batch> Iterator for Batches<B> {
+    type Item = Result<B>;
+
+    fn next(&mut self) -> Option<Result<B>> {
+        let end = self.order.len().min(self.at + self.batch_size);
+        if self.at == end {
+            return None;
+        }
+        let indices = &self.order[self.at..end];
+        self.at = end;
+        Some(self.dataset.batch(indices))
+    }
+}
+
+/// What a run is fed with: PyTorch Lightning's `LightningDataModule`.
+pub trait DataModule {
+    /// What a step gets; the model's `Batch`.
+    type Batch: Batch;
+
+    /// The training data.
+    fn train_dataloader(&self) -> DataLoader<Self::Batch>;
+
+    /// The validation data, if there are any.
+    fn val_dataloader(&self) -> Option<DataLoader<Self::Batch>> {
+        None
+    }
+
+    /// The test data, if there are any.
+    fn test_dataloader(&self) -> Option<DataLoader<Self::Batch>> {
+        None
+    }
+}
+
+/// Datasets in memory as a [`DataModule`]: training data, shuffled each epoch, and optionally validation and test data.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let x = Tensor::randn([100, 4], (Kind::Float, Device::Cpu));
+/// let y = Tensor::zeros([100], (Kind::Int64, Device::Cpu));
+/// let (train, test) = TensorDataset::new(x, y)?.split(0.8)?;
+/// let data = Data::new(train).val(test).batch_size(32);
+/// assert_eq!(data.train_dataloader().len(), 3);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Data {
+    train: Rc<TensorDataset>,
+    val: Option<Rc<TensorDataset>>,
+    test: Option<Rc<TensorDataset>>,
+    batch_size: usize,
+}
+
+impl Data {
+    /// With training data; batches of 64.
+    pub fn new(train: TensorDataset) -> Data {
+        Data { train: Rc::new(train), val: None, test: None, batch_size: 64 }
+    }
+
+    /// Adds validation data.
+    #[must_use]
+    pub fn val(mut self, val: TensorDataset) -> Data {
+        self.val = Some(Rc::new(val));
+        self
+    }
+
+    /// Adds test data.
+    #[must_use]
+    pub fn test(mut self, test: TensorDataset) -> Data {
+        self.test = Some(Rc::new(test));
+        self
+    }
+
+    /// Sets the number of samples in a batch.
+    #[must_use]
+    pub fn batch_size(mut self, size: usize) -> Data {
+        self.batch_size = size;
+        self
+    }
+
+    fn loader(&self, dataset: &Rc<TensorDataset>) -> DataLoader<(Tensor, Tensor)> {
+        DataLoader::new(dataset.clone()).batch_size(self.batch_size)
+    }
+}
+
+impl DataModule for Data {
+    type Batch = (Tensor, Tensor);
+
+    fn train_dataloader(&self) -> DataLoader<Self::Batch> {
+        self.loader(&self.train).shuffle(true)
+    }
+
+    fn val_dataloader(&self) -> Option<DataLoader<Self::Batch>> {
+        self.val.as_ref().map(|val| self.loader(val))
+    }
+
+    fn test_dataloader(&self) -> Option<DataLoader<Self::Batch>> {
+        self.test.as_ref().map(|test| self.loader(test))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind as TKind;
+
+    fn numbers(n: i64) -> Rc<TensorDataset> {
+        let x = Tensor::arange(n, (TKind::Int64, Device::Cpu));
+        Rc::new(TensorDataset::new(x.shallow_clone(), x).unwrap())
+    }
+
+    fn order(loader: &DataLoader<(Tensor, Tensor)>, seed: u64, epoch: u64) -> Vec<i64> {
+        loader.epoch(seed, epoch).flat_map(|batch| Vec::<i64>::try_from(&batch.unwrap().0).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_sample_comes_once_and_the_last_batch_is_smaller() {
+        let loader = DataLoader::new(numbers(10)).batch_size(4).shuffle(true);
+        let sizes: Vec<_> = loader.epoch(1, 0).map(|b| b.unwrap().len()).collect();
+        assert_eq!(sizes, [4, 4, 2]);
+        assert_eq!(loader.len(), 3);
+        let mut all = order(&loader, 1, 0);
+        all.sort();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_order_is_a_function_of_seed_and_epoch() {
+        let loader = DataLoader::new(numbers(50)).batch_size(8).shuffle(true);
+        let first = order(&loader, 7, 3);
+        tch::manual_seed(99);
+        assert_eq!(order(&loader, 7, 3), first);
+        assert_ne!(order(&loader, 7, 4), first);
+        assert_ne!(order(&loader, 8, 3), first);
+        assert_eq!(order(&DataLoader::new(numbers(5)), 7, 3), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let cpu = (TKind::Float, Device::Cpu);
+        let error = TensorDataset::new(Tensor::zeros([3, 2], cpu), Tensor::zeros([4], cpu)).unwrap_err();
+        assert_eq!(error.message(), "3 inputs but 4 targets (shapes [3, 2] and [4])");
+        let error = numbers(4).split(1.5).unwrap_err();
+        assert_eq!(error.message(), "a fraction is between 0 and 1, not 1.5");
+    }
+
+    #[test]
+    fn a_split_keeps_all_samples_in_order() {
+        let (a, b) = numbers(10).split(0.75).unwrap();
+        assert_eq!((a.len(), b.len()), (8, 2));
+        assert_eq!(Vec::<i64>::try_from(b.x()).unwrap(), [8, 9]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Layers with PyTorch's initialisation and parameter names.
+//!
+//! tch's own layers draw their weights from a range 2.4 times as wide as PyTorch's and in another order; these draw as
+//! `torch.nn` does, so the same seed gives the same weights.
+
+use crate::error::{Error, Kind, Result};
+use tch::nn::{Init, Path, VarStore};
+use tch::Tensor;
+
+/// A fully connected layer: `x · weightᵀ + bias`.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Tensor,
+}
+
+/// Makes a [`Linear`] layer with parameters `weight` and `bias` under `path`; both are drawn from ±1/√`inputs`, the weight
+/// first (`torch.nn.Linear`).
+pub fn linear(path: Path, inputs: i64, outputs: i64) -> Linear {
+    let init = uniform(inputs);
+    Linear { weight: path.var("weight", &[outputs, inputs], init), bias: path.var("bias", &[outputs], init) }
+}
+
+fn uniform(fan_in: i64) -> Init {
+    let bound = 1.0 / (fan_in as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+impl Linear {
+    /// `[…, in]` to `[…, out]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+impl tch::nn::Module for Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        Linear::forward(self, x)
+    }
+}
+
+/// A two-dimensional convolution.
+#[derive(Debug)]
+pub struct Conv2d {
+    /// `[out, in, kernel, kernel]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+/// Makes a [`Conv2d`] layer with a square kernel, stride 1 and no padding (`torch.nn.Conv2d`).
+pub fn conv2d(path: Path, inputs: i64, outputs: i64, kernel: i64) -> Conv2d {
+    let init = uniform(inputs * kernel * kernel);
+    Conv2d {
+        weight: path.var("weight", &[outputs, inputs, kernel, kernel], init),
+        bias: path.var("bias", &[outputs], init),
+        stride: 1,
+        padding: 0,
+    }
+}
+
+impl Conv2d {
+    /// Sets the step of the kernel.
+    #[must_use]
+    pub fn stride(mut self, stride: i64) -> Conv2d {
+        self.stride = stride;
+        self
+    }
+
+    /// Adds zeros on all sides.
+    #[must_use]
+    pub fn padding(mut self, padding: i64) -> Conv2d {
+        self.padding = padding;
+        self
+    }
+
+    /// `[batch, in, height, width]` to `[batch, out, …, …]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.conv2d(&self.weight, Some(&self.bias), self.stride, self.padding, 1, 1)
+    }
+}
+
+impl tch::nn::Module for Conv2d {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        Conv2d::forward(self, x)
+    }
+}
+
+/// Refuses parameters that were made under a name already taken: tch renames the second one in silence, and no
+/// checkpoint finds it again.
+pub(crate) fn check_names(vars: &VarStore) -> Result<()> {
+    let mut clashes: Vec<String> = vars.variables().into_keys().filter_map(|name| name.rsplit_once("__").map(|(name, _)| name.to_owned())).collect();
+    clashes.sort();
+    clashes.dedup();
+    if clashes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Model, format!("two parameters have the same name: {}", clashes.join(", ")))
+        .hint("give each layer a path of its own: `linear(p / \"l1\", …)`, `linear(p / \"l2\", …)`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// `torch.manual_seed(0); torch.nn.Linear(4, 3)` in PyTorch 2.13 on the CPU.
+    #[test]
+    fn linear_draws_as_pytorch() {
+        tch::manual_seed(0);
+        let vars = VarStore::new(Device::Cpu);
+        let layer = linear(&vars.root() / "l", 4, 3);
+        let weight: Vec<f32> = Vec::try_from(&layer.weight.flatten(0, -1)).unwrap();
+        let bias: Vec<f32> = Vec::try_from(&layer.bias).unwrap();
+        let expected = [-0.0037, 0.2682, -0.4115, -0.3680, -0.1926, 0.1341, -0.0099, 0.3964, -0.0444, 0.1323, -0.1511, -0.0983];
+        for (got, want) in weight.iter().zip(expected) {
+            assert!((got - want).abs() < 1e-4, "{weight:?}");
+        }
+        for (got, want) in bias.iter().zip([-0.4777, -0.3311, -0.2061]) {
+            assert!((got - want).abs() < 1e-4, "{bias:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_pytorchs_and_a_clash_is_an_error() {
+        let vars = VarStore::new(Device::Cpu);
+        let root = vars.root();
+        let _first = linear(&root / "fc", 2, 2);
+        let _conv = conv2d(&root / "conv", 1, 2, 3).padding(1);
+        let mut names: Vec<_> = vars.variables().into_keys().collect();
+        names.sort();
+        assert_eq!(names, ["conv.bias", "conv.weight", "fc.bias", "fc.weight"]);
+        assert!(check_names(&vars).is_ok());
+        let _second = linear(&root / "fc", 2, 2);
+        assert_eq!(check_names(&vars).unwrap_err().message(), "two parameters have the same name: fc.bias, fc.weight");
+    }
+
+    #[test]
+    fn convolution_keeps_the_size_with_padding() {
+        let vars = VarStore::new(Device::Cpu);
+        let conv = conv2d(&vars.root() / "c", 1, 4, 3).padding(1);
+        let x = Tensor::zeros([2, 1, 8, 8], (tch::Kind::Float, Device::Cpu));
+        assert_eq!(conv.forward(&x).size(), [2, 4, 8, 8]);
+        assert_eq!(conv.stride(2).forward(&x).size(), [2, 4, 4, 4]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Where a run's events go: to the notebook's kernel, or as a line to the terminal.
+
+use crate::error::Error;
+use crate::fit::{EpochRecord, Progress};
+use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Shortest time between two step events.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Sends events.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    run: String,
+    sent: Option<Instant>,
+    width: usize,
+}
+
+impl Reporter {
+    pub fn new() -> Reporter {
+        // No counter in a static: each cell would have one of its own.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Reporter { run: format!("{:x}-{:x}", now.as_micros(), std::process::id()), sent: None, width: 0 }
+    }
+
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Whether a step event may be sent again.
+    pub fn due(&self) -> bool {
+        self.sent.is_none_or(|sent| sent.elapsed() >= STEP)
+    }
+
+    pub fn send(&mut self, event: &RunEvent) {
+        if !lightcell_cell::emit_event(&run::encode(event)) {
+            self.terminal(event);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the event")]
+    pub fn step(&mut self, stage: Stage, epoch: u64, batch: u64, batches: u64, step: u64, metrics: Metrics, rate: f64) {
+        self.sent = Some(Instant::now());
+        let run = self.run.clone();
+        self.send(&RunEvent::Step { run, stage, epoch, batch, batches, step, metrics, rate });
+    }
+
+    pub fn epoch(&mut self, record: &EpochRecord) {
+        let metrics = record.metrics.iter().filter(|(_, v)| v.is_finite()).map(|(n, v)| (n.clone(), *v)).collect();
+        self.send(&RunEvent::Epoch { run: self.run.clone(), epoch: record.epoch, step: record.step, metrics, seconds: record.seconds });
+    }
+
+    pub fn finished(&mut self, status: Status, progress: &Progress, seconds: f64, error: Option<&Error>) {
+        self.send(&RunEvent::Finished {
+            run: self.run.clone(),
+            status,
+            epochs: progress.epoch,
+            step: progress.step,
+            seconds,
+            error: error.map(|error| error.message().to_owned()),
+            hint: error.and_then(|error| error.hint_text().map(str::to_owned)),
+        });
+    }
+
+    fn terminal(&mut self, event: &RunEvent) {
+        let text = |metrics: &Metrics| metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ");
+        match event {
+            RunEvent::Step { stage: Stage::Train, epoch, batch, batches, rate, metrics, .. } if std::io::stderr().is_terminal() => {
+                let line = format!("epoch {} · batch {batch}/{batches} · {rate:.0} it/s · {}", epoch + 1, text(metrics));
+                eprint!("\r{line:<width$}", width = self.width);
+                self.width = line.chars().count();
+                let _ = std::io::stderr().flush();
+            }
+            RunEvent::Epoch { epoch, metrics, seconds, .. } => {
+                let line = format!("epoch {} · {} · {seconds:.2} s", epoch + 1, text(metrics));
+                let back = if self.width > 0 { "\r" } else { "" };
+                eprintln!("{back}{line:<width$}", width = self.width);
+                self.width = 0;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reports a run that failed before it began.
+pub(crate) fn failed_before(error: &Error) {
+    let event = RunEvent::Finished {
+        run: String::new(),
+        status: Status::Failed,
+        epochs: 0,
+        step: 0,
+        seconds: 0.0,
+        error: Some(error.message().to_owned()),
+        hint: error.hint_text().map(str::to_owned),
+    };
+    lightcell_cell::emit_event(&run::encode(&event));
+}

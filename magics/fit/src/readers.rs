@@ -1,0 +1,201 @@
+//! Files to tensors: tables of numbers (CSV) and MNIST's format (IDX), both also compressed with gzip.
+
+use crate::error::{Error, Kind, Result};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use tch::{Kind as TKind, Tensor};
+
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let file = File::open(path).map_err(|error| {
+        let folder = std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default();
+        Error::new(Kind::Data, format!("cannot read {}: {error}", path.display())).hint(format!("relative paths start at {folder}"))
+    })?;
+    let reader = BufReader::new(file);
+    Ok(if path.extension().is_some_and(|ext| ext == "gz") { Box::new(flate2::read::GzDecoder::new(reader)) } else { Box::new(reader) })
+}
+
+/// Reads a table of numbers, without a header line, into a tensor `[rows, columns]` of `Kind::Float`.
+///
+/// # Errors
+/// When the file cannot be read, is empty, has rows of different length, or a cell that is no number; the message says
+/// in which row and column.
+pub fn csv(path: impl AsRef<Path>) -> Result<Tensor> {
+    let path = path.as_ref();
+    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).trim(::csv::Trim::All).from_reader(open(path)?);
+    let (mut values, mut columns, mut rows) = (Vec::<f32>::new(), 0, 0i64);
+    for record in reader.records() {
+        let record = record.map_err(|error| csv_error(path, rows, &error))?;
+        columns = record.len();
+        for (column, cell) in record.iter().enumerate() {
+            let value = cell.parse().map_err(|_| {
+                Error::new(Kind::Data, format!("{}: row {}, column {}: `{cell}` is no number", path.display(), rows + 1, column + 1))
+            })?;
+            values.push(value);
+        }
+        rows += 1;
+    }
+    if rows == 0 {
+        return Err(Error::new(Kind::Data, format!("{} is empty", path.display())));
+    }
+    Ok(Tensor::from_slice(&values).view([rows, columns as i64]))
+}
+
+fn csv_error(path: &Path, rows: i64, error: &::csv::Error) -> Error {
+    let what = match error.kind() {
+        ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("row {} has {len} columns, the rows before it {expected_len}", rows + 1)
+        }
+        ::csv::ErrorKind::Utf8 { .. } => format!("row {} is no text", rows + 1),
+        ::csv::ErrorKind::Io(error) => format!("after row {rows}: {error}"),
+        _ => error.to_string(),
+    };
+    Error::new(Kind::Data, format!("{}: {what}", path.display()))
+}
+
+/// Reads a file in MNIST's IDX format of unsigned bytes into a tensor of `Kind::Uint8` with the shape that the file
+/// names.
+///
+/// # Errors
+/// When the file cannot be read, is of another format, or shorter than it says.
+pub fn idx(path: impl AsRef<Path>) -> Result<Tensor> {
+    let path = path.as_ref();
+    let wrong = |what: String| Error::new(Kind::Data, format!("{}: {what}", path.display()));
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let Some(([0, 0, 8, dimensions], rest)) = bytes.split_first_chunk::<4>() else {
+        return Err(wrong("no IDX file of unsigned bytes".to_owned()));
+    };
+    let (mut shape, mut rest) = (Vec::new(), rest);
+    for _ in 0..*dimensions {
+        let Some((size, next)) = rest.split_first_chunk::<4>() else { return Err(wrong("ends within its header".to_owned())) };
+        shape.push(i64::from(u32::from_be_bytes(*size)));
+        rest = next;
+    }
+    let expected = shape.iter().try_fold(1i64, |all, size| all.checked_mul(*size)).unwrap_or(i64::MAX);
+    if expected != rest.len() as i64 {
+        return Err(wrong(format!("its header says {expected} bytes ({shape:?}), there are {}", rest.len())));
+    }
+    Ok(Tensor::from_data_size(rest, &shape, TKind::Uint8))
+}
+
+/// MNIST: training and test images as `[n, 784]` of `Kind::Float` between 0 and 1, labels as `[n]` of `Kind::Int64`.
+#[derive(Debug)]
+pub struct Mnist {
+    /// 60,000 images.
+    pub train: crate::TensorDataset,
+    /// 10,000 images.
+    pub test: crate::TensorDataset,
+}
+
+const MNIST_FILES: [&str; 4] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
+/// Reads MNIST's four IDX files from a folder; each may also be compressed (`.gz`).
+///
+/// # Errors
+/// When a file is missing or damaged; the message names all that are missing.
+pub fn mnist(folder: impl AsRef<Path>) -> Result<Mnist> {
+    let folder = folder.as_ref();
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for name in MNIST_FILES {
+        // `train-images.idx3-ubyte` is another spelling that is about.
+        let spellings = [name.to_owned(), format!("{name}.gz"), name.replacen("-idx", ".idx", 1)];
+        match spellings.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+            Some(path) => found.push(path),
+            None => missing.push(name),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error::new(Kind::Data, format!("MNIST is not in {}: there is no {}", folder.display(), missing.join(", ")))
+            .hint("put MNIST's four IDX files there (as they are, or with .gz)"));
+    }
+    let dataset = |images: &PathBuf, labels: &PathBuf| -> Result<crate::TensorDataset> {
+        let (x, y) = (idx(images)?, idx(labels)?);
+        let n = x.size().first().copied().unwrap_or(0);
+        crate::TensorDataset::new(x.f_view([n, -1])?.to_kind(TKind::Float) / 255.0, y.to_kind(TKind::Int64))
+    };
+    Ok(Mnist { train: dataset(&found[0], &found[1])?, test: dataset(&found[2], &found[3])? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("lightcell-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn tables_are_read_plain_and_compressed() {
+        let folder = Folder::new("csv");
+        let text = b"1,2,3\n4, 5 ,6e1\n";
+        for path in [folder.file("a.csv", text), folder.file("a.csv.gz", &gzip(text))] {
+            let table = csv(path).unwrap();
+            assert_eq!(table.size(), [2, 3]);
+            assert_eq!(table.double_value(&[1, 2]), 60.0);
+        }
+    }
+
+    #[test]
+    fn a_wrong_table_says_where() {
+        let folder = Folder::new("badcsv");
+        let message = |content: &[u8]| csv(folder.file("t.csv", content)).unwrap_err().message().split_once("t.csv").unwrap().1.to_owned();
+        assert_eq!(message(b"1,2\n3,x\n"), ": row 2, column 2: `x` is no number");
+        assert_eq!(message(b"1,2\n3\n"), ": row 2 has 1 columns, the rows before it 2");
+        assert_eq!(message(b""), " is empty");
+        let error = csv("/nonexistent/t.csv").unwrap_err();
+        assert!(error.message().starts_with("cannot read /nonexistent/t.csv"), "{error}");
+        assert!(error.hint_text().unwrap().starts_with("relative paths start at"));
+        let cut = &gzip(b"1,2\n3,4\n")[..14];
+        assert!(csv(folder.file("t.csv.gz", cut)).is_err());
+    }
+
+    #[test]
+    fn idx_files_are_read_and_damaged_ones_refused() {
+        let folder = Folder::new("idx");
+        let good = [&[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3][..], &[1, 2, 3, 4, 5, 6]].concat();
+        let tensor = idx(folder.file("a", &good)).unwrap();
+        assert_eq!(tensor.size(), [2, 3]);
+        assert_eq!(tensor.int64_value(&[1, 2]), 6);
+        // Cut anywhere, it is an error and no panic.
+        for end in 0..good.len() {
+            assert!(idx(folder.file("b", &good[..end])).is_err(), "{end}");
+        }
+        let huge = [0, 0, 8, 2, 255, 255, 255, 255, 255, 255, 255, 255];
+        assert!(idx(folder.file("c", &huge)).unwrap_err().message().contains("its header says"));
+    }
+
+    #[test]
+    fn mnist_says_which_files_it_wants() {
+        let folder = Folder::new("mnist");
+        folder.file("train-images-idx3-ubyte", b"");
+        let error = mnist(&folder.0).unwrap_err();
+        assert!(error.message().ends_with("there is no train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"), "{error}");
+    }
+}

@@ -1,0 +1,210 @@
+//! The settings of a run, under PyTorch Lightning's names.
+
+use crate::data::DataModule;
+use crate::error::{Error, Kind, Result};
+use crate::fit::Fit;
+use crate::module::LightningModule;
+use serde::Deserialize;
+use tch::{Cuda, Device};
+
+/// A limit on the batches of a loop: a whole number counts batches, one with a point is a share of them. `1` is one
+/// batch, `1.0` is all.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Limit {
+    /// So many batches.
+    Batches(u64),
+    /// This share of the batches.
+    Fraction(f64),
+}
+
+impl Limit {
+    /// How many of `all` batches that are.
+    pub fn of(self, all: u64) -> u64 {
+        match self {
+            Limit::Batches(count) => count.min(all),
+            Limit::Fraction(share) => (all as f64 * share.clamp(0.0, 1.0)) as u64,
+        }
+    }
+}
+
+impl From<u64> for Limit {
+    fn from(count: u64) -> Limit {
+        Limit::Batches(count)
+    }
+}
+
+impl From<f64> for Limit {
+    fn from(share: f64) -> Limit {
+        Limit::Fraction(share)
+    }
+}
+
+/// Trains models. Settings are set by name, the defaults are written beside them.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let trainer = Trainer::new().max_epochs(3).accelerator("cpu").limit_train_batches(10).seed(42);
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trainer {
+    pub(crate) max_epochs: u64,
+    pub(crate) max_steps: i64,
+    pub(crate) limit_train_batches: Limit,
+    pub(crate) limit_val_batches: Limit,
+    pub(crate) accelerator: String,
+    pub(crate) seed: Option<u64>,
+    pub(crate) fast_dev_run: Option<u64>,
+    pub(crate) restart: bool,
+}
+
+impl Default for Trainer {
+    fn default() -> Trainer {
+        Trainer {
+            max_epochs: 10,
+            max_steps: -1,
+            limit_train_batches: Limit::Fraction(1.0),
+            limit_val_batches: Limit::Fraction(1.0),
+            accelerator: "auto".to_owned(),
+            seed: None,
+            fast_dev_run: None,
+            restart: false,
+        }
+    }
+}
+
+impl Trainer {
+    /// All defaults.
+    pub fn new() -> Trainer {
+        Trainer::default()
+    }
+
+    /// From JSON with the names of the settings, as the kernel sends it.
+    ///
+    /// # Errors
+    /// When a name or value is wrong.
+    pub fn from_json(json: &str) -> Result<Trainer> {
+        serde_json::from_str(json).map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))
+    }
+
+    /// Epochs to train; 10.
+    #[must_use]
+    pub fn max_epochs(mut self, epochs: u64) -> Trainer {
+        self.max_epochs = epochs;
+        self
+    }
+
+    /// Optimizer steps after which to end; -1 for no limit.
+    #[must_use]
+    pub fn max_steps(mut self, steps: i64) -> Trainer {
+        self.max_steps = steps;
+        self
+    }
+
+    /// Training batches in an epoch: `10` or `0.5`; `1.0`.
+    #[must_use]
+    pub fn limit_train_batches(mut self, limit: impl Into<Limit>) -> Trainer {
+        self.limit_train_batches = limit.into();
+        self
+    }
+
+    /// Validation batches in an epoch: `10` or `0.5`; `1.0`.
+    #[must_use]
+    pub fn limit_val_batches(mut self, limit: impl Into<Limit>) -> Trainer {
+        self.limit_val_batches = limit.into();
+        self
+    }
+
+    /// `auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA when it is there.
+    #[must_use]
+    pub fn accelerator(mut self, name: &str) -> Trainer {
+        self.accelerator = name.to_owned();
+        self
+    }
+
+    /// Seed of initialisation, order and dropout; without one, each run draws its own.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Trainer {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Runs so many batches of one epoch, to see whether all parts work.
+    #[must_use]
+    pub fn fast_dev_run(mut self, batches: u64) -> Trainer {
+        self.fast_dev_run = Some(batches);
+        self
+    }
+
+    /// Makes a model with these hyperparameters and trains it.
+    ///
+    /// # Errors
+    /// When the run cannot begin, or a step fails.
+    pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(&self, hparams: &M::HParams, data: &D) -> Result<Fit<M>> {
+        let mut fit = Fit::build(hparams.clone(), self)?;
+        match fit.run(self, data) {
+            Some(error) => Err(error),
+            None => Ok(fit),
+        }
+    }
+
+    pub(crate) fn device(&self) -> Result<Device> {
+        let name = self.accelerator.as_str();
+        let missing = || {
+            Error::new(Kind::Device, format!("there is no {name} device: libtorch sees {} CUDA devices", Cuda::device_count()))
+                .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
+        };
+        let (kind, index) = name.split_once(':').unwrap_or((name, ""));
+        let index = match index {
+            "" => 0,
+            number => number.parse().map_err(|_| Error::new(Kind::Option, format!("`{name}` is no device: write cuda:0, cuda:1, …")))?,
+        };
+        match kind {
+            "auto" if Cuda::is_available() => Ok(Device::Cuda(0)),
+            "auto" | "cpu" => Ok(Device::Cpu),
+            "cuda" | "gpu" if (index as i64) < Cuda::device_count() && Cuda::is_available() => Ok(Device::Cuda(index)),
+            "cuda" | "gpu" => Err(missing()),
+            _ => Err(Error::new(Kind::Option, format!("`{name}` is no accelerator")).hint("auto, cpu, cuda or cuda:1")),
+        }
+    }
+}
+
+/// `cpu`, `cuda:0`.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_batch_is_not_all_batches() {
+        let limit = |json: &str| Trainer::from_json(&format!("{{\"limit_train_batches\": {json}}}")).unwrap().limit_train_batches.of(20);
+        assert_eq!((limit("1"), limit("1.0"), limit("0.5"), limit("99")), (1, 20, 10, 20));
+    }
+
+    #[test]
+    fn settings_with_a_wrong_name_are_refused() {
+        let error = Trainer::from_json(r#"{"max_epoch": 3}"#).unwrap_err();
+        assert!(error.message().contains("max_epoch"), "{error}");
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error_that_says_so() {
+        assert_eq!(Trainer::new().accelerator("cpu").device().unwrap(), Device::Cpu);
+        let error = Trainer::new().accelerator("tpu").device().unwrap_err();
+        assert_eq!(error.to_string(), "`tpu` is no accelerator\nhint: auto, cpu, cuda or cuda:1");
+        let error = Trainer::new().accelerator("cuda:x").device().unwrap_err();
+        assert_eq!(error.message(), "`cuda:x` is no device: write cuda:0, cuda:1, …");
+        if !Cuda::is_available() {
+            let error = Trainer::new().accelerator("cuda").device().unwrap_err();
+            assert!(error.message().starts_with("there is no cuda device: libtorch sees"), "{error}");
+        }
+    }
+}
