@@ -313,6 +313,7 @@ mod tests {
 
     #[test]
     fn every_sample_comes_once_and_the_last_batch_is_smaller() {
+        let _turn = crate::tests::in_turn();
         let loader = DataLoader::new(numbers(10)).batch_size(4).shuffle(true);
         let sizes: Vec<_> = loader.epoch(1, 0).map(|b| b.unwrap().len()).collect();
         assert_eq!(sizes, [4, 4, 2]);
@@ -324,6 +325,7 @@ mod tests {
 
     #[test]
     fn the_order_is_a_function_of_seed_and_epoch() {
+        let _turn = crate::tests::in_turn();
         let loader = DataLoader::new(numbers(50)).batch_size(8).shuffle(true);
         let first = order(&loader, 7, 3);
         tch::manual_seed(99);
@@ -335,6 +337,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
+        let _turn = crate::tests::in_turn();
         let cpu = (TKind::Float, Device::Cpu);
         let error = TensorDataset::new(Tensor::zeros([3, 2], cpu), Tensor::zeros([4], cpu)).unwrap_err();
         assert_eq!(error.message(), "3 inputs but 4 targets (shapes [3, 2] and [4])");
@@ -344,6 +347,7 @@ mod tests {
 
     #[test]
     fn a_split_keeps_all_samples_in_order() {
+        let _turn = crate::tests::in_turn();
         let (a, b) = numbers(10).split(0.75).unwrap();
         assert_eq!((a.len(), b.len()), (8, 2));
         assert_eq!(Vec::<i64>::try_from(b.x()).unwrap(), [8, 9]);

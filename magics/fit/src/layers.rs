@@ -111,6 +111,7 @@ mod tests {
     /// `torch.manual_seed(0); torch.nn.Linear(4, 3)` in PyTorch 2.13 on the CPU.
     #[test]
     fn linear_draws_as_pytorch() {
+        let _turn = crate::tests::in_turn();
         tch::manual_seed(0);
         let vars = VarStore::new(Device::Cpu);
         let layer = linear(&vars.root() / "l", 4, 3);
@@ -127,6 +128,7 @@ mod tests {
 
     #[test]
     fn names_are_pytorchs_and_a_clash_is_an_error() {
+        let _turn = crate::tests::in_turn();
         let vars = VarStore::new(Device::Cpu);
         let root = vars.root();
         let _first = linear(&root / "fc", 2, 2);
@@ -141,6 +143,7 @@ mod tests {
 
     #[test]
     fn convolution_keeps_the_size_with_padding() {
+        let _turn = crate::tests::in_turn();
         let vars = VarStore::new(Device::Cpu);
         let conv = conv2d(&vars.root() / "c", 1, 4, 3).padding(1);
         let x = Tensor::zeros([2, 1, 8, 8], (tch::Kind::Float, Device::Cpu));

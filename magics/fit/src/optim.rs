@@ -86,6 +86,7 @@ mod tests {
 
     #[test]
     fn all_of_them_go_downhill() {
+        let _turn = crate::tests::in_turn();
         for optim in [sgd(0.1, 0.0), sgd(0.02, 0.9), sgd(0.02, 0.9).nesterov(), adam(0.1), adamw(0.1).weight_decay(0.0)] {
             let x = minimise(optim, 200);
             assert!((x - 3.0).abs() < 0.05, "{optim:?}: {x}");
@@ -94,6 +95,7 @@ mod tests {
 
     #[test]
     fn one_step_of_sgd_is_exact() {
+        let _turn = crate::tests::in_turn();
         // x - lr · 2 (x - 3) = 0 + 0.1 · 6
         assert!((minimise(sgd(0.1, 0.0), 1) - 0.6).abs() < 1e-6);
         let _ = Tensor::new();

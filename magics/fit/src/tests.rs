@@ -2,6 +2,13 @@
 
 use crate as lightcell;
 use crate::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// libtorch's random generator is one for the process: tests that draw from it take turns.
+pub(crate) fn in_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 lightcell::hparams! { Hp { hidden: i64 = 16, lr: f64 = 1e-2, fault: u8 = 0 } }
 
@@ -76,6 +83,7 @@ fn with_fault(fault: u8) -> Error {
 
 #[test]
 fn a_model_learns_and_its_history_is_whole() {
+    let _turn = in_turn();
     let mut fit = trainer().max_epochs(15).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     assert_eq!(fit.history.len(), 15);
     let last = fit.history.last().unwrap();
@@ -91,6 +99,7 @@ fn a_model_learns_and_its_history_is_whole() {
 
 #[test]
 fn the_same_seed_gives_the_same_numbers() {
+    let _turn = in_turn();
     let run = |seed| trainer().seed(seed).max_epochs(2).fit::<Net, _>(&Hp::default(), &data()).unwrap().history[1].metrics.clone();
     let one = run(1);
     tch::manual_seed(77);
@@ -100,6 +109,7 @@ fn the_same_seed_gives_the_same_numbers() {
 
 #[test]
 fn epoch_means_are_weighted_by_batch_size() {
+    let _turn = in_turn();
     // 40 validation samples in batches of 32 and 8: the mean over samples, not over batches.
     let fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     let (_, val) = points(200).split(0.8).unwrap();
@@ -109,6 +119,7 @@ fn epoch_means_are_weighted_by_batch_size() {
 
 #[test]
 fn limits_count_batches_and_steps() {
+    let _turn = in_turn();
     let run = |trainer: Trainer| {
         let fit = trainer.max_epochs(2).fit::<Net, _>(&Hp::default(), &data()).unwrap();
         (fit.history.len(), fit.progress.step)
@@ -121,6 +132,7 @@ fn limits_count_batches_and_steps() {
 
 #[test]
 fn what_a_step_does_wrong_is_said_with_place_and_shapes() {
+    let _turn = in_turn();
     assert_eq!(with_fault(1).message(), "batch 4 of epoch 1 (shapes [32, 4], [32]): panic: boom");
     let nan = with_fault(2);
     assert!(nan.message().starts_with("the loss is NaN at step 4; the last good one was 0."), "{nan}");
@@ -133,6 +145,7 @@ fn what_a_step_does_wrong_is_said_with_place_and_shapes() {
 
 #[test]
 fn wrong_data_are_said_in_plain_words() {
+    let _turn = in_turn();
     let cpu = (Kind::Float, Device::Cpu);
     let fit = |x: Tensor, y: Tensor| {
         let data = Data::new(TensorDataset::new(x, y).unwrap());
@@ -152,6 +165,7 @@ fn wrong_data_are_said_in_plain_words() {
 
 #[test]
 fn a_run_goes_on_and_a_failed_start_keeps_it() {
+    let _turn = in_turn();
     let options = r#"{"max_epochs": 3, "seed": 1, "accelerator": "cpu"}"#;
     let first = lightcell::notebook::fit::<Net, _>(&data(), options, None).unwrap();
     let second = lightcell::notebook::fit::<Net, _>(&data(), options, Some(first)).unwrap();
@@ -166,6 +180,7 @@ fn a_run_goes_on_and_a_failed_start_keeps_it() {
 
 #[test]
 fn going_on_equals_one_long_run() {
+    let _turn = in_turn();
     let long = trainer().max_epochs(4).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     let mut short = trainer().max_epochs(2).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     assert!(short.run(&trainer().max_epochs(2), &data()).is_none());
@@ -175,6 +190,7 @@ fn going_on_equals_one_long_run() {
 
 #[test]
 fn missing_steps_say_what_to_write() {
+    let _turn = in_turn();
     struct Bare(Linear);
     impl LightningModule for Bare {
         type HParams = Hp;
@@ -200,6 +216,7 @@ fn missing_steps_say_what_to_write() {
 
 #[test]
 fn parameters_are_saved_whole_or_not_at_all() {
+    let _turn = in_turn();
     let fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     let path = std::env::temp_dir().join(format!("lightcell-save-{}.safetensors", std::process::id()));
     fit.save(&path).unwrap();
