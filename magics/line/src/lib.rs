@@ -1,1 +1,36 @@
-//! lightcell-magics
+//! The `%` language of Lightcell's notebooks: which lines are magics, what their flags mean, help and completion.
+//!
+//! One [`TABLE`] of magics and flags feeds parsing, help, completion and the documentation. This crate knows neither
+//! Jupyter nor evcxr.
+//!
+//! ```
+//! use lightcell_magics::{Piece, split};
+//! let pieces = split("let a = 1;\n%gpu --json\na").unwrap();
+//! assert!(matches!(&pieces[1], Piece::Magic(call) if call.name == "gpu" && call.switch("--json")));
+//! ```
+
+mod call;
+mod fit;
+mod help;
+mod scan;
+mod table;
+
+pub use call::{Call, MagicError, Piece, split};
+pub use fit::{FitCall, FitOptions, Limit};
+pub use help::{Completion, complete, help, lsmagic, markdown};
+pub use table::{Flag, Kind, Magic, Side, TABLE, magic};
+
+/// The name in `names` that is closest to `wrong`, if any is close.
+///
+/// ```
+/// assert_eq!(lightcell_magics::nearest("epocs", ["epochs", "seed"]), Some("epochs"));
+/// assert_eq!(lightcell_magics::nearest("zzz", ["epochs", "seed"]), None);
+/// ```
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

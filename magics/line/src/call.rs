@@ -1,0 +1,348 @@
+//! Splits a cell into Rust and magics, and reads a magic's flags.
+
+use crate::scan::Scanner;
+use crate::table::{Kind, Magic, TABLE, magic};
+use std::fmt;
+
+/// A part of a cell, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// Rust. Lines before it are kept as empty ones, so that its line numbers are the cell's.
+    Code(String),
+    /// A magic.
+    Magic(Call),
+    /// `name?`, `%name?` or `?name`: help on a magic (with its `%`) or a name of the user's.
+    Help(String),
+}
+
+/// A magic with its arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Without the `%`.
+    pub name: String,
+    /// Line in the cell, from 1.
+    pub line: usize,
+    /// The line as typed.
+    pub text: String,
+    /// What is no flag.
+    pub arguments: Vec<String>,
+    /// Flags by their first name, with their values (empty for a switch).
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl Call {
+    /// Whether a switch is set.
+    pub fn switch(&self, name: &str) -> bool {
+        self.flags.iter().any(|(flag, _)| *flag == name)
+    }
+
+    /// The value of a flag; the last one counts.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.flags.iter().rev().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The magic.
+    pub fn magic(&self) -> &'static Magic {
+        magic(&self.name).unwrap_or(&TABLE[0])
+    }
+}
+
+/// What is wrong with a magic, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MagicError {
+    /// Line in the cell, from 1.
+    pub line: usize,
+    /// First column, from 1.
+    pub column: usize,
+    /// Number of characters.
+    pub width: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for MagicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for MagicError {}
+
+/// Splits a cell.
+///
+/// A line is a magic when it begins with `%` and a name, where a statement may begin: not inside of brackets, texts or
+/// comments, and not where an expression goes on (`a` in one line and `%b` in the next is a remainder).
+///
+/// # Errors
+/// An unknown magic, a wrong flag or value, a missing argument.
+pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
+    if let Some(help) = help_request(cell) {
+        return Ok(vec![Piece::Help(help)]);
+    }
+    let mut pieces = Vec::new();
+    let mut scanner = Scanner::default();
+    let (mut code, mut begun) = (String::new(), 0);
+    for (index, line) in cell.lines().enumerate() {
+        let start = scanner.line_start();
+        let trimmed = line.trim_start();
+        let is_magic = !start.inside
+            && trimmed.strip_prefix('%').is_some_and(|rest| rest.trim_start_matches('%').starts_with(|c: char| c.is_alphabetic() || c == '_'))
+            && (!start.unfinished || is_known(trimmed) && !code_goes_on(&code));
+        if is_magic {
+            if !code.trim().is_empty() {
+                pieces.push(Piece::Code(std::mem::take(&mut code)));
+            }
+            pieces.push(Piece::Magic(parse(line, index + 1)?));
+            code = "\n".repeat(index + 1);
+            begun = index + 1;
+            scanner = Scanner::default();
+        } else {
+            scanner.line(line);
+            code.push_str(line);
+            code.push('\n');
+        }
+    }
+    if begun == 0 {
+        // No magic: the cell as it is.
+        return Ok(vec![Piece::Code(cell.to_owned())]);
+    }
+    if !code.trim().is_empty() {
+        pieces.push(Piece::Code(code));
+    }
+    Ok(pieces)
+}
+
+/// `%fit …` after a line without its semicolon is meant as a magic: no operand is called so and followed by words.
+fn is_known(line: &str) -> bool {
+    let name: String = line.trim_start_matches('%').chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    magic(&name).is_some()
+}
+
+/// Whether the code so far ends in an operator or an open statement, so that the next line belongs to it.
+fn code_goes_on(code: &str) -> bool {
+    let last = code.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end();
+    last.ends_with(['=', '+', '-', '*', '/', '%', '&', '|', ',', '.', '<', '>', '!'])
+}
+
+fn help_request(cell: &str) -> Option<String> {
+    let text = cell.trim();
+    let name = text.strip_suffix('?').or_else(|| text.strip_prefix('?'))?.trim_end_matches('?').trim();
+    let plain = name.strip_prefix('%').unwrap_or(name);
+    let valid = !plain.is_empty() && plain.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':') && !plain.starts_with(|c: char| c.is_numeric());
+    valid.then(|| name.to_owned())
+}
+
+/// A word of a line: its text and its column.
+struct Word {
+    text: String,
+    column: usize,
+}
+
+/// Words of a line; brackets and quotes keep what is in them together.
+fn words(line: &str) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let (mut depth, mut quote, mut open) = (0usize, None::<char>, false);
+    let mut escaped = false;
+    for (index, c) in line.chars().enumerate() {
+        if quote.is_none() && depth == 0 && c.is_whitespace() {
+            open = false;
+            continue;
+        }
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(end) if c == end => quote = None,
+            Some(_) => {}
+            None => match c {
+                '"' => quote = Some('"'),
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            },
+        }
+        if !open {
+            words.push(Word { text: String::new(), column: index + 1 });
+            open = true;
+        }
+        if let Some(word) = words.last_mut() {
+            word.text.push(c);
+        }
+    }
+    words
+}
+
+fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
+    let words = words(line);
+    let wrong = |word: &Word, message: String, hint: Option<String>| MagicError {
+        line: number,
+        column: word.column,
+        width: word.text.chars().count(),
+        message,
+        hint,
+    };
+    let Some((first, rest)) = words.split_first() else {
+        return Err(MagicError { line: number, column: 1, width: 1, message: "an empty magic".into(), hint: None });
+    };
+    let name = first.text.trim_start_matches('%');
+    let Some(magic) = magic(name) else {
+        let hint = match crate::nearest(name, TABLE.iter().map(|magic| magic.name)) {
+            Some(close) => format!("did you mean %{close}? %lsmagic lists all"),
+            None => "%lsmagic lists all".to_owned(),
+        };
+        return Err(wrong(first, format!("unknown magic `%{name}`"), Some(hint)));
+    };
+    let (mut arguments, mut flags) = (Vec::new(), Vec::new());
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        if !word.text.starts_with("--") || word.text == "--" {
+            arguments.push(word.text.clone());
+            continue;
+        }
+        let (written, attached) = match word.text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word.text.as_str(), None),
+        };
+        let Some(flag) = magic.flags.iter().find(|flag| flag.name == written || flag.aliases.contains(&written)) else {
+            let names = magic.flags.iter().flat_map(|flag| std::iter::once(flag.name).chain(flag.aliases.iter().copied()));
+            let hint = match crate::nearest(written, names) {
+                Some(close) => format!("did you mean {close}? %{name}? shows all flags"),
+                None => format!("%{name}? shows all flags"),
+            };
+            return Err(wrong(word, format!("%{name} has no flag `{written}`"), Some(hint)));
+        };
+        if flag.kind == Kind::Switch {
+            if attached.is_some() {
+                return Err(wrong(word, format!("`{written}` takes no value"), None));
+            }
+            flags.push((flag.name, String::new()));
+            continue;
+        }
+        let expected = || Some(format!("{}: {}", flag.kind.expected(), flag.about));
+        let value = match attached {
+            Some(value) => value,
+            None => match rest.next() {
+                Some(value) => value.text.clone(),
+                None => return Err(wrong(word, format!("`{written}` needs a value"), expected())),
+            },
+        };
+        if !flag.kind.takes(&value) {
+            return Err(wrong(word, format!("`{value}` is no value for `{written}`"), expected()));
+        }
+        flags.push((flag.name, value));
+    }
+    if arguments.len() > magic.arguments.len() {
+        // What is left of an expression with spaces belongs to the last argument.
+        if magic.arguments.is_empty() {
+            return Err(wrong(first, format!("%{name} takes no argument, but got `{}`", arguments.join(" ")), Some(magic.usage.to_owned())));
+        }
+        let tail = arguments.split_off(magic.arguments.len() - 1).join(" ");
+        arguments.push(tail);
+    }
+    if let Some(missing) = magic.arguments.get(arguments.len()) {
+        return Err(wrong(first, format!("%{name} needs {missing}"), Some(magic.usage.to_owned())));
+    }
+    Ok(Call { name: name.to_owned(), line: number, text: line.to_owned(), arguments, flags })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(line: &str) -> Call {
+        match &split(line).unwrap()[..] {
+            [Piece::Magic(call)] => call.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(line: &str) -> String {
+        split(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_cell_without_magics_stays_as_it_is() {
+        for cell in [
+            "",
+            "let a = 1;",
+            "a\n% b",
+            "a\n    %b",
+            "let x = 7\n    % 3;",
+            "let y = f(\n%gpu\n);",
+            "let s = \"\n%gpu\n\";",
+            "let s = r#\"\n%gpu\n\"#;",
+            "/*\n%gpu\n*/",
+            "let c = '\"';\nlet a = b\n%c;",
+            "let a =\n%gpu",
+        ] {
+            assert_eq!(split(cell).unwrap(), [Piece::Code(cell.to_owned())], "{cell}");
+        }
+    }
+
+    #[test]
+    fn code_keeps_its_line_numbers() {
+        let pieces = split("let a = 1;\n%gpu\na\n").unwrap();
+        assert_eq!(pieces[0], Piece::Code("let a = 1;\n".into()));
+        assert!(matches!(&pieces[1], Piece::Magic(call) if call.line == 2));
+        assert_eq!(pieces[2], Piece::Code("\n\na\n".into()));
+        // A missing semicolon before a known magic does not make it a remainder.
+        assert_eq!(split("a\n%gpu").unwrap().len(), 2);
+        assert_eq!(split("// it's \"open\n%gpu").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn flags_and_arguments_are_read() {
+        let call = only("%fit --epochs 3 models::Net<f32> Digits::new(\"a b\", 3) --restart --limit-train-batches=0.5");
+        assert_eq!(call.arguments, ["models::Net<f32>", "Digits::new(\"a b\", 3)"]);
+        assert_eq!(call.value("--max-epochs"), Some("3"));
+        assert_eq!(call.value("--limit-train-batches"), Some("0.5"));
+        assert!(call.switch("--restart"));
+        assert_eq!(only("%fit Net data . clone()").arguments, ["Net", "data . clone()"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_closest_name() {
+        assert_eq!(error("%gpuu"), "unknown magic `%gpuu`\nhint: did you mean %gpu? %lsmagic lists all");
+        assert_eq!(error("%xyzzy"), "unknown magic `%xyzzy`\nhint: %lsmagic lists all");
+        assert_eq!(error("%fit Net data --epoch 3"), "%fit has no flag `--epoch`\nhint: did you mean --epochs? %fit? shows all flags");
+        assert_eq!(error("%fit Net data --epochs three"), "`three` is no value for `--epochs`\nhint: a whole number: epochs to train");
+        assert_eq!(error("%fit Net data --epochs"), "`--epochs` needs a value\nhint: a whole number: epochs to train");
+        assert_eq!(error("%fit Net data --restart=1"), "`--restart` takes no value");
+        assert_eq!(error("%fit"), "%fit needs MODEL\nhint: %fit MODEL DATA [flags]");
+        assert_eq!(error("%fit Net"), "%fit needs DATA\nhint: %fit MODEL DATA [flags]");
+        assert_eq!(error("%gpu all"), "%gpu takes no argument, but got `all`\nhint: %gpu [--json]");
+        assert!(error("%fit Net data --limit-val-batches 1.5").starts_with("`1.5` is no value"));
+    }
+
+    #[test]
+    fn places_of_errors_are_the_users() {
+        let error = split("let a = 1;\n  %fit Net data --epoch 3").unwrap_err();
+        assert_eq!((error.line, error.column, error.width), (2, 17, 7));
+    }
+
+    #[test]
+    fn help_is_asked_for_in_three_ways() {
+        for (cell, name) in [("%fit?", "%fit"), ("v?", "v"), ("?v", "v"), (" std::fs ?? ", "std::fs")] {
+            assert_eq!(split(cell).unwrap(), [Piece::Help(name.into())], "{cell}");
+        }
+        for cell in ["f()?", "let a = b?", "?", "3?"] {
+            assert!(matches!(&split(cell).unwrap()[..], [Piece::Code(_)]), "{cell}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        // Cheap stand-in for a fuzzer: every prefix of a nasty text, and every rotation of it.
+        let nasty = "%fit Net \"a\\\" b( --epochs= 3\n%%x\nr##\"%gpu\"# 'é' /* /* */ % ( ] } ?\n%gpu --json=\n\\";
+        let chars: Vec<char> = nasty.chars().collect();
+        for i in 0..chars.len() {
+            let _ = split(&chars[..i].iter().collect::<String>());
+            let _ = split(&chars[i..].iter().chain(&chars[..i]).collect::<String>());
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Help, completion and the documentation, from the table.
+
+use crate::table::{Kind, Magic, TABLE, magic};
+use std::fmt::Write;
+
+/// The help page of a magic; the name may have its `%`.
+pub fn help(name: &str) -> Option<String> {
+    magic(name.trim_start_matches('%')).map(page)
+}
+
+fn page(magic: &Magic) -> String {
+    let mut text = format!("{}: {}\n\n{}\n", magic.usage, magic.summary, magic.about);
+    if !magic.flags.is_empty() {
+        text.push_str("\nFlags:\n");
+    }
+    for flag in magic.flags {
+        let mut names = flag.name.to_owned();
+        for alias in flag.aliases {
+            let _ = write!(names, ", {alias}");
+        }
+        let default = if flag.default.is_empty() { String::new() } else { format!(" [{}]", flag.default) };
+        let _ = writeln!(text, "  {names:<28} {}{default}", flag.about);
+    }
+    text
+}
+
+/// The list of magics.
+pub fn lsmagic() -> String {
+    let mut text = String::new();
+    for magic in TABLE {
+        let _ = writeln!(text, "%{:<10} {}", magic.name, magic.summary);
+    }
+    text.push_str("%name? shows the help of one.\n");
+    text
+}
+
+/// The table as Markdown, for the documentation.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    for magic in TABLE {
+        let _ = writeln!(text, "### `{}`\n\n{}. {}\n", magic.usage, capital(magic.summary), magic.about);
+        if !magic.flags.is_empty() {
+            text.push_str("| flag | default | meaning |\n|---|---|---|\n");
+            for flag in magic.flags {
+                let names: Vec<_> = std::iter::once(flag.name).chain(flag.aliases.iter().copied()).map(|name| format!("`{name}`")).collect();
+                let _ = writeln!(text, "| {} | {} | {} |", names.join(", "), flag.default, flag.about);
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+}
+
+/// What can stand at a place in a magic's line: a byte range to replace, and texts for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// First byte.
+    pub start: usize,
+    /// Byte after the last.
+    pub end: usize,
+    /// Texts.
+    pub matches: Vec<String>,
+}
+
+/// Completes names of magics, flags and values; `None` where the line is no magic, or an argument is wanted that only
+/// Rust knows.
+pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
+    let before = line.get(..cursor)?;
+    let text = before.trim_start();
+    if !text.starts_with('%') {
+        return None;
+    }
+    let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1).max(before.len() - text.len());
+    let word = &before[start..];
+    let found = |matches: Vec<String>| Some(Completion { start, end: cursor, matches });
+    let mut words = text.split_whitespace();
+    let name = words.next().unwrap_or_default().trim_start_matches('%');
+    if start == before.len() - text.len() {
+        return found(TABLE.iter().map(|magic| format!("%{}", magic.name)).filter(|name| name.starts_with(word)).collect());
+    }
+    let magic = magic(name)?;
+    if word.starts_with('-') {
+        let names = magic.flags.iter().flat_map(|flag| std::iter::once(flag.name).chain(flag.aliases.iter().copied()));
+        return found(names.filter(|name| name.starts_with(word)).map(str::to_owned).collect());
+    }
+    let previous = before[..start].split_whitespace().next_back()?;
+    let flag = magic.flags.iter().find(|flag| flag.name == previous || flag.aliases.contains(&previous))?;
+    if flag.name == "--accelerator" {
+        return found(["auto", "cpu", "cuda"].into_iter().filter(|value| value.starts_with(word)).map(str::to_owned).collect());
+    }
+    (flag.kind != Kind::Switch && !flag.default.is_empty() && word.is_empty()).then(|| Completion { start, end: cursor, matches: vec![flag.default.to_owned()] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(line: &str) -> Vec<String> {
+        complete(line, line.len()).map(|c| c.matches).unwrap_or_default()
+    }
+
+    #[test]
+    fn names_flags_and_values_are_completed() {
+        assert_eq!(matches("%"), ["%fit", "%gpu", "%lsmagic"]);
+        assert_eq!(matches("  %g"), ["%gpu"]);
+        assert_eq!(matches("%fit Net data --max-e"), ["--max-epochs"]);
+        assert_eq!(matches("%fit Net data --device c"), ["cpu", "cuda"]);
+        assert_eq!(matches("%fit Net data --epochs "), ["10"]);
+        assert_eq!(complete("%fit N", 6), None);
+        assert_eq!(complete("let a", 5), None);
+        assert_eq!(complete("%é", 2), None);
+    }
+
+    #[test]
+    fn help_and_list_come_from_the_table() {
+        let page = help("%fit").unwrap();
+        assert!(page.starts_with("%fit MODEL DATA [flags]: train a model"), "{page}");
+        assert!(page.contains("--max-epochs, --epochs       epochs to train [10]"), "{page}");
+        assert_eq!(help("nothing"), None);
+        assert!(lsmagic().contains("%gpu        show devices"));
+        assert!(markdown().contains("| `--max-epochs`, `--epochs` | 10 | epochs to train |"));
+    }
+}

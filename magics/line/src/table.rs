@@ -1,0 +1,157 @@
+//! The table of magics and their flags.
+
+/// A magic.
+#[derive(Debug)]
+pub struct Magic {
+    /// Without the `%`.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// How it is written.
+    pub usage: &'static str,
+    /// More, for `%name?`.
+    pub about: &'static str,
+    /// Where it runs.
+    pub side: Side,
+    /// Names of what stands before or between the flags.
+    pub arguments: &'static [&'static str],
+    /// Its flags.
+    pub flags: &'static [Flag],
+}
+
+/// Where a magic runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// In the kernel: answered also while a cell runs.
+    Kernel,
+    /// In the worker, as Rust that it becomes.
+    Worker,
+}
+
+/// A flag.
+#[derive(Debug)]
+pub struct Flag {
+    /// With its dashes.
+    pub name: &'static str,
+    /// Other spellings.
+    pub aliases: &'static [&'static str],
+    /// What may follow it.
+    pub kind: Kind,
+    /// The default, as text; empty when there is none.
+    pub default: &'static str,
+    /// One line.
+    pub about: &'static str,
+}
+
+/// What may follow a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Switch,
+    /// A whole number from 0 on.
+    Count,
+    /// A whole number.
+    Int,
+    /// A whole number of batches, or a share such as `0.5`.
+    Limit,
+    /// A word.
+    Text,
+}
+
+impl Kind {
+    /// In words, for messages.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Kind::Switch => "nothing",
+            Kind::Count => "a whole number",
+            Kind::Int => "a whole number, or -1",
+            Kind::Limit => "a number of batches such as 10, or a share such as 0.5",
+            Kind::Text => "a word",
+        }
+    }
+
+    /// Whether a word can follow.
+    pub fn takes(self, value: &str) -> bool {
+        match self {
+            Kind::Switch => false,
+            Kind::Count => value.parse::<u64>().is_ok(),
+            Kind::Int => value.parse::<i64>().is_ok(),
+            Kind::Limit => value.parse::<u64>().is_ok() || value.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share)),
+            Kind::Text => !value.is_empty() && !value.starts_with("--"),
+        }
+    }
+}
+
+/// All magics.
+pub const TABLE: &[Magic] = &[
+    Magic {
+        name: "fit",
+        summary: "train a model, with a live plot",
+        usage: "%fit MODEL DATA [flags]",
+        about: "MODEL is a type that implements LightningModule, made with its default hyperparameters, or a variable that holds a run. \
+                DATA is a variable or an expression. Afterwards the run is the variable `fit`: `fit.model`, `fit.history`, `fit.best()`. \
+                %fit of the same model again goes on training; --restart begins anew. The stop button ends the run after its batch and \
+                keeps model and history. The flags are Lightning's Trainer arguments.",
+        side: Side::Worker,
+        arguments: &["MODEL", "DATA"],
+        flags: &[
+            Flag { name: "--max-epochs", aliases: &["--epochs"], kind: Kind::Count, default: "10", about: "epochs to train" },
+            Flag { name: "--max-steps", aliases: &[], kind: Kind::Int, default: "-1", about: "optimizer steps after which to end; -1: no limit" },
+            Flag {
+                name: "--limit-train-batches",
+                aliases: &[],
+                kind: Kind::Limit,
+                default: "1.0",
+                about: "training batches in an epoch: 10 are ten batches, 1.0 is all, 0.5 is half",
+            },
+            Flag { name: "--limit-val-batches", aliases: &[], kind: Kind::Limit, default: "1.0", about: "the same for validation" },
+            Flag {
+                name: "--accelerator",
+                aliases: &["--device"],
+                kind: Kind::Text,
+                default: "auto",
+                about: "auto, cpu, cuda or cuda:1; auto takes CUDA when it is there",
+            },
+            Flag { name: "--seed", aliases: &[], kind: Kind::Count, default: "", about: "seed of initialisation, order and dropout; without it each run draws its own" },
+            Flag { name: "--fast-dev-run", aliases: &[], kind: Kind::Count, default: "", about: "run so many batches of one epoch, to see whether all parts work" },
+            Flag { name: "--restart", aliases: &[], kind: Kind::Switch, default: "", about: "begin anew instead of going on" },
+        ],
+    },
+    Magic {
+        name: "gpu",
+        summary: "show devices, memory, processes, and what %fit will use",
+        usage: "%gpu [--json]",
+        about: "What nvidia-smi shows, read by the kernel, so that it answers while a cell trains. Without a GPU it says which link is missing.",
+        side: Side::Kernel,
+        arguments: &[],
+        flags: &[Flag { name: "--json", aliases: &[], kind: Kind::Switch, default: "", about: "as JSON" }],
+    },
+    Magic {
+        name: "lsmagic",
+        summary: "list the magics",
+        usage: "%lsmagic",
+        about: "`%name?` shows the help of one.",
+        side: Side::Kernel,
+        arguments: &[],
+        flags: &[],
+    },
+];
+
+/// The magic with this name.
+pub fn magic(name: &str) -> Option<&'static Magic> {
+    TABLE.iter().find(|magic| magic.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_its_defaults_are_values() {
+        assert!(TABLE.is_sorted_by_key(|magic| magic.name));
+        for flag in TABLE.iter().flat_map(|magic| magic.flags) {
+            assert!(flag.name.starts_with("--"), "{}", flag.name);
+            assert!(flag.default.is_empty() || flag.kind.takes(flag.default), "{}", flag.name);
+        }
+    }
+}
