@@ -1,1 +1,14 @@
-//! lightcell-plot
+//! What a notebook shows of a training run, drawn from the run's events: [`RunRecord`] keeps them, [`RunRecord::text`],
+//! [`RunRecord::html`], [`RunRecord::svg`] and [`RunRecord::png`] draw them.
+//!
+//! Colours are mid-tones on nothing, so that the same picture is readable in light and dark themes. Text in pictures is
+//! drawn with a font of our own (DejaVu Sans, cut to Latin letters), because a server may have none.
+//!
+//! Knows neither Jupyter nor libtorch.
+
+mod chart;
+mod record;
+mod view;
+
+pub use chart::{Chart, Curve, Tone};
+pub use record::RunRecord;

@@ -1,0 +1,269 @@
+//! Curves over epochs, with `plotters`.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::sync::Once;
+
+/// How a curve looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Training, blue.
+    Train,
+    /// Training step by step, pale blue, thin.
+    Step,
+    /// Validation, orange.
+    Validation,
+    /// Anything else, green.
+    Other,
+}
+
+impl Tone {
+    fn colour(self) -> RGBAColor {
+        match self {
+            Tone::Train => RGBColor(52, 128, 206).to_rgba(),
+            Tone::Step => RGBColor(52, 128, 206).mix(0.35),
+            Tone::Validation => RGBColor(226, 122, 46).to_rgba(),
+            Tone::Other => RGBColor(46, 158, 98).to_rgba(),
+        }
+    }
+}
+
+/// A curve. Points that are no numbers are passed over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// For the legend; empty for none.
+    pub name: String,
+    /// How it looks.
+    pub tone: Tone,
+    /// Points, by x.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A chart with named axes.
+///
+/// ```
+/// use lightcell_plot::{Chart, Curve, Tone};
+/// let curve = Curve { name: "train_loss".into(), tone: Tone::Train, points: vec![(1.0, 2.0), (2.0, 1.0)] };
+/// let chart = Chart { x: "epoch".into(), y: "loss".into(), curves: vec![curve], mark: None };
+/// assert!(chart.svg((320, 200)).contains("train_loss"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Chart {
+    /// Name of the x axis.
+    pub x: String,
+    /// Name of the y axis.
+    pub y: String,
+    /// Curves, drawn in this order.
+    pub curves: Vec<Curve>,
+    /// A point to mark: the best epoch.
+    pub mark: Option<(f64, f64)>,
+}
+
+const GREY: RGBColor = RGBColor(136, 136, 136);
+
+/// The name under which the shipped font is known to the bitmap backend, and any viewer's own to SVG.
+const FONT: &str = "sans-serif";
+
+fn register_font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let font = include_bytes!("../font/DejaVuSans-Latin.ttf");
+        // The file is part of the program; a test draws with it.
+        let _ = plotters::style::register_font(FONT, FontStyle::Normal, font);
+    });
+}
+
+impl Chart {
+    /// As SVG, on nothing.
+    pub fn svg(&self, size: (u32, u32)) -> String {
+        let mut svg = String::new();
+        {
+            let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+            self.draw(&root);
+            let _ = root.present();
+        }
+        // For screen readers, and so that the picture shrinks with its column.
+        let label = format!("chart of {} over {}", self.y, self.x);
+        svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" style=\"max-width:100%;height:auto\" "), 1)
+    }
+
+    /// As a PNG file, on nothing.
+    pub fn png(&self, size: (u32, u32)) -> Vec<u8> {
+        // plotters draws opaque pixels: drawn once on black and once on white, the difference is the opacity.
+        let on = |colour: RGBColor| -> Vec<u8> {
+            let mut pixels = vec![0u8; (size.0 * size.1 * 3) as usize];
+            {
+                let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
+                let _ = root.fill(&colour);
+                self.draw(&root);
+                let _ = root.present();
+            }
+            pixels
+        };
+        let (black, white) = (on(BLACK), on(WHITE));
+        let mut rgba = Vec::with_capacity(black.len() / 3 * 4);
+        for (b, w) in black.chunks_exact(3).zip(white.chunks_exact(3)) {
+            let alpha = 255 - (0..3).map(|i| w[i].saturating_sub(b[i])).max().unwrap_or(0);
+            for value in b {
+                let plain = if alpha == 0 { 0 } else { (u32::from(*value) * 255 / u32::from(alpha)).min(255) };
+                rgba.push(plain as u8);
+            }
+            rgba.push(alpha);
+        }
+        let mut file = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut file);
+        let _ = image::ImageEncoder::write_image(encoder, &rgba, size.0, size.1, image::ColorType::Rgba8);
+        file
+    }
+
+    fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.curves.iter().flat_map(|curve| curve.points.iter().copied()).filter(|(x, y)| x.is_finite() && y.is_finite())
+    }
+
+    fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) {
+        register_font();
+        // An error here is one of the backend's (a font, a buffer): what is drawn so far is shown.
+        let _ = self.try_draw(root);
+    }
+
+    fn try_draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        let (mut x0, mut x1, mut y0, mut y1) = (0.0f64, 1.0f64, f64::INFINITY, f64::NEG_INFINITY);
+        let mut smallest = f64::INFINITY;
+        for (x, y) in self.finite() {
+            (x0, x1) = (x0.min(x), x1.max(x));
+            (y0, y1) = (y0.min(y), y1.max(y));
+            smallest = smallest.min(if y > 0.0 { y } else { f64::INFINITY });
+        }
+        if y0 > y1 {
+            (y0, y1) = (0.0, 1.0);
+        }
+        let log = y0 > 0.0 && y1 / y0 > 100.0;
+        let text = (FONT, 13).into_font().color(&GREY);
+        let mut builder = ChartBuilder::on(root);
+        builder.margin(8).margin_right(16).x_label_area_size(38).y_label_area_size(62);
+        let grid = GREY.mix(0.22);
+        let axis = GREY.mix(0.8);
+        macro_rules! with {
+            ($y:expr) => {{
+                let mut chart = builder.build_cartesian_2d(x0..x1, $y)?;
+                chart
+                    .configure_mesh()
+                    .x_desc(self.x.as_str())
+                    .y_desc(self.y.as_str())
+                    .axis_desc_style(text.clone())
+                    .label_style(text.clone())
+                    .bold_line_style(grid)
+                    .light_line_style(TRANSPARENT)
+                    .axis_style(axis)
+                    .x_labels(8)
+                    .y_labels(6)
+                    .x_label_formatter(&|x| number(*x))
+                    .y_label_formatter(&|y| number(*y))
+                    .draw()?;
+                for curve in &self.curves {
+                    let points: Vec<_> =
+                        curve.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite() && (!log || *y > 0.0)).collect();
+                    let style = curve.tone.colour().stroke_width(if curve.tone == Tone::Step { 1 } else { 2 });
+                    if points.len() <= 40 && curve.tone != Tone::Step {
+                        chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, curve.tone.colour().filled())))?;
+                    }
+                    chart.draw_series(LineSeries::new(points, style))?;
+                }
+                if let Some(mark) = self.mark.filter(|(x, y)| x.is_finite() && y.is_finite()) {
+                    chart.draw_series([Circle::new(mark, 7, Tone::Validation.colour().stroke_width(2))])?;
+                }
+            }};
+        }
+        if log {
+            with!((y0..y1 * 1.05).log_scale());
+        } else {
+            let pad = ((y1 - y0) * 0.06).max(y1.abs() * 1e-3).max(1e-9);
+            with!((y0 - pad)..(y1 + pad));
+        }
+        self.legend(root)
+    }
+
+    /// Names in their colours, at the top right.
+    fn legend<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        let (width, _) = root.dim_in_pixel();
+        let right = Pos::new(HPos::Right, VPos::Center);
+        let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
+        for (row, curve) in named.enumerate() {
+            let y = 20 + 17 * row as i32;
+            let right_edge = width as i32 - 24;
+            let style = (FONT, 13).into_font().color(&GREY).pos(right);
+            root.draw(&Text::new(curve.name.clone(), (right_edge - 26, y), style))?;
+            root.draw(&PathElement::new(vec![(right_edge - 20, y), (right_edge, y)], curve.tone.colour().stroke_width(3)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with as many digits as an axis needs.
+fn number(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 {
+        "0".to_owned()
+    } else if !(1e-3..1e5).contains(&size) {
+        format!("{value:.0e}")
+    } else {
+        let text = format!("{value:.*}", if size >= 100.0 { 0 } else if size >= 1.0 { 2 } else { 4 });
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: Vec<(f64, f64)>) -> Chart {
+        let curve = Curve { name: "val_loss".into(), tone: Tone::Validation, points };
+        Chart { x: "epoch".into(), y: "loss".into(), curves: vec![curve], mark: Some((1.0, 1.0)) }
+    }
+
+    #[test]
+    fn axes_and_curves_are_named() {
+        let svg = chart(vec![(1.0, 2.0), (2.0, 1.0)]).svg((640, 360));
+        for text in [">\nepoch\n", ">\nloss\n", ">\nval_loss\n", "aria-label=\"chart of loss over epoch\""] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
+        assert!(!svg.contains("<script"));
+    }
+
+    #[test]
+    fn nothing_odd_makes_it_panic() {
+        for points in [
+            vec![],
+            vec![(1.0, f64::NAN)],
+            vec![(1.0, f64::INFINITY), (2.0, 1.0)],
+            vec![(1.0, 0.0)],
+            vec![(1.0, -1e300), (2.0, 1e300)],
+            vec![(1.0, 1e-12), (2.0, 1e9)],
+            vec![(1.0, 5.0), (1.0, 5.0)],
+        ] {
+            let chart = chart(points);
+            assert!(chart.svg((320, 200)).ends_with("</svg>\n") || chart.svg((320, 200)).contains("</svg>"));
+            assert!(!chart.png((320, 200)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_png_has_the_size_shows_something_and_is_on_nothing() {
+        let png = chart(vec![(1.0, 2.0), (2.0, 1.0)]).png((320, 200));
+        let image = image::load_from_memory(&png).unwrap().to_rgba8();
+        assert_eq!(image.dimensions(), (320, 200));
+        assert_eq!(image.get_pixel(0, 0)[3], 0);
+        let drawn = image.pixels().filter(|pixel| pixel[3] > 128).count();
+        assert!(drawn > 300, "{drawn}");
+        let orange = image.pixels().filter(|p| p[3] == 255 && p[0] > 200 && p[2] < 90).count();
+        assert!(orange > 50, "{orange}");
+    }
+
+    #[test]
+    fn numbers_on_axes_are_short() {
+        for (value, text) in [(0.0, "0"), (2.5, "2.5"), (10.0, "10"), (0.001, "0.001"), (1e-7, "1e-7"), (12345.0, "12345")] {
+            assert_eq!(number(value), text);
+        }
+    }
+}

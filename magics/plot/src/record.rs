@@ -1,0 +1,268 @@
+//! A run as far as it has come.
+
+use crate::chart::{Chart, Curve, Tone};
+use lightcell_events::run::{Level, Metrics, RunEvent, Stage, Status};
+
+/// So many points of a curve are drawn: more cannot be told apart.
+const DRAWN: usize = 600;
+/// So many step losses are kept; then every other one goes.
+const KEPT: usize = 50_000;
+
+/// A run, from its events.
+#[derive(Debug, Clone, Default)]
+pub struct RunRecord {
+    pub(crate) model: String,
+    pub(crate) device: String,
+    pub(crate) parameters: u64,
+    pub(crate) first_epoch: u64,
+    pub(crate) max_epochs: u64,
+    pub(crate) epochs: Vec<Epoch>,
+    pub(crate) current: Option<Current>,
+    pub(crate) notes: Vec<(Level, String)>,
+    pub(crate) end: Option<End>,
+    steps: Vec<(f64, f64)>,
+    /// Every so many step events one is kept.
+    stride: usize,
+    seen: usize,
+}
+
+/// A finished epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct Epoch {
+    pub epoch: u64,
+    pub metrics: Metrics,
+    pub seconds: f64,
+}
+
+/// Where the run is.
+#[derive(Debug, Clone)]
+pub(crate) struct Current {
+    pub stage: Stage,
+    pub epoch: u64,
+    pub batch: u64,
+    pub batches: u64,
+    pub metrics: Metrics,
+    pub rate: f64,
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub status: Status,
+    pub epochs: u64,
+    pub step: u64,
+    pub seconds: f64,
+}
+
+impl RunRecord {
+    /// Takes an event. Events of another kind than this version knows are passed over by the decoder before.
+    pub fn apply(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Started { model, device, first_epoch, max_epochs, parameters, .. } => {
+                *self = RunRecord {
+                    model: model.clone(),
+                    device: device.clone(),
+                    first_epoch: *first_epoch,
+                    max_epochs: *max_epochs,
+                    parameters: *parameters,
+                    stride: 1,
+                    ..RunRecord::default()
+                };
+            }
+            RunEvent::Step { stage, epoch, batch, batches, metrics, rate, .. } => {
+                if *stage == Stage::Train
+                    && let Some(loss) = metrics.iter().find(|(name, _)| is_loss(name)).map(|(_, value)| *value)
+                {
+                    self.step_loss(*epoch as f64 + *batch as f64 / (*batches).max(1) as f64, loss);
+                }
+                self.current =
+                    Some(Current { stage: *stage, epoch: *epoch, batch: *batch, batches: *batches, metrics: metrics.clone(), rate: *rate });
+            }
+            RunEvent::Epoch { epoch, metrics, seconds, .. } => {
+                self.epochs.push(Epoch { epoch: *epoch, metrics: metrics.clone(), seconds: *seconds });
+            }
+            RunEvent::Checkpoint { .. } => {}
+            RunEvent::Note { level, text, .. } => self.notes.push((*level, text.clone())),
+            RunEvent::Finished { status, epochs, step, seconds, .. } => {
+                self.end = Some(End { status: *status, epochs: *epochs, step: *step, seconds: *seconds });
+            }
+        }
+    }
+
+    fn step_loss(&mut self, x: f64, loss: f64) {
+        if self.seen.is_multiple_of(self.stride.max(1)) && loss.is_finite() {
+            self.steps.push((x, loss));
+        }
+        self.seen += 1;
+        if self.steps.len() > KEPT {
+            let mut index = 0;
+            self.steps.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.stride = self.stride.max(1) * 2;
+        }
+    }
+
+    /// Names of all metrics of finished epochs.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.epochs.iter().flat_map(|epoch| epoch.metrics.keys()).map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Index of the epoch with the lowest validation loss, else training loss.
+    pub(crate) fn best(&self) -> Option<usize> {
+        let name = self.names().into_iter().filter(|name| is_loss(name)).max_by_key(|name| name.starts_with("val"))?.to_owned();
+        let value = |epoch: &Epoch| epoch.metrics.get(&name).copied().filter(|value| value.is_finite());
+        (0..self.epochs.len()).filter(|i| value(&self.epochs[*i]).is_some()).min_by(|a, b| {
+            let (a, b) = (value(&self.epochs[*a]), value(&self.epochs[*b]));
+            a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
+        })
+    }
+
+    /// The loss curves. A run that logs no loss shows what it logs.
+    pub fn chart(&self) -> Chart {
+        let mut names = self.names();
+        let any_loss = names.iter().any(|name| is_loss(name)) || !self.steps.is_empty();
+        names.retain(|name| is_loss(name) == any_loss);
+        let mut curves = Vec::new();
+        if !self.steps.is_empty() {
+            curves.push(Curve { name: String::new(), tone: Tone::Step, points: thin(&self.steps) });
+        }
+        for name in &names {
+            let tone = match name {
+                name if name.starts_with("val") => Tone::Validation,
+                name if is_loss(name) => Tone::Train,
+                _ => Tone::Other,
+            };
+            let points: Vec<_> =
+                self.epochs.iter().filter_map(|epoch| Some(((epoch.epoch + 1) as f64, *epoch.metrics.get(*name)?))).collect();
+            curves.push(Curve { name: (*name).to_owned(), tone, points: thin(&points) });
+        }
+        if names.is_empty() && let Some(first) = curves.first_mut() {
+            // The first epoch is not over.
+            first.name = "train_loss".to_owned();
+        }
+        let mark = self.best().filter(|_| self.epochs.len() > 1).and_then(|index| {
+            let epoch = &self.epochs[index];
+            let (_, value) = epoch.metrics.iter().filter(|(name, _)| is_loss(name)).max_by_key(|(name, _)| name.starts_with("val"))?;
+            Some(((epoch.epoch + 1) as f64, *value))
+        });
+        Chart { x: "epoch".to_owned(), y: if any_loss { "loss" } else { "metric" }.to_owned(), curves, mark }
+    }
+
+    /// The chart as SVG.
+    pub fn svg(&self) -> String {
+        self.chart().svg((640, 320))
+    }
+
+    /// The chart as a PNG file.
+    pub fn png(&self) -> Vec<u8> {
+        self.chart().png((640, 320))
+    }
+}
+
+pub(crate) fn is_loss(name: &str) -> bool {
+    name.contains("loss")
+}
+
+/// At most [`DRAWN`] points: of each stretch the lowest and the highest, and the first and last of all, so that no spike
+/// is lost.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= DRAWN {
+        return points.to_vec();
+    }
+    let stretch = points.len().div_ceil(DRAWN / 2 - 1);
+    let mut thinned = vec![points[0]];
+    for part in points.chunks(stretch) {
+        let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        if let (Some(low), Some(high)) = (part.iter().min_by(by_value), part.iter().max_by(by_value)) {
+            thinned.extend(if low.0 <= high.0 { [*low, *high] } else { [*high, *low] });
+        }
+    }
+    thinned.push(points[points.len() - 1]);
+    thinned
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A run of `done` epochs out of `all`, with validation.
+    pub(crate) fn run(done: u64, all: u64) -> RunRecord {
+        let mut record = RunRecord::default();
+        record.apply(&RunEvent::Started {
+            version: 1,
+            run: "r".into(),
+            model: "Mlp".into(),
+            device: "cpu".into(),
+            first_epoch: 0,
+            max_epochs: all,
+            train_batches: 10,
+            val_batches: 2,
+            parameters: 9_610,
+            hparams: Default::default(),
+        });
+        for epoch in 0..done {
+            for batch in 1..=10 {
+                let loss = 2.0 / (1.0 + epoch as f64 + batch as f64 / 10.0);
+                record.apply(&RunEvent::Step {
+                    run: "r".into(),
+                    stage: Stage::Train,
+                    epoch,
+                    batch,
+                    batches: 10,
+                    step: epoch * 10 + batch,
+                    metrics: [("train_loss".to_owned(), loss)].into(),
+                    rate: 123.4,
+                });
+            }
+            let loss = 2.0 / (2.0 + epoch as f64);
+            let val = if epoch > 5 { 0.4 + epoch as f64 * 0.01 } else { loss * 1.1 };
+            let metrics = [("train_loss", loss), ("val_loss", val), ("val_acc", 1.0 - val / 3.0)].map(|(n, v)| (n.to_owned(), v)).into();
+            record.apply(&RunEvent::Epoch { run: "r".into(), epoch, step: epoch * 10 + 10, metrics, seconds: 0.5 });
+        }
+        record
+    }
+
+    #[test]
+    fn thinning_keeps_ends_and_spikes() {
+        let mut points: Vec<_> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
+        points[7_777].1 = 99.0;
+        points[3_333].1 = -5.0;
+        let thinned = thin(&points);
+        assert!(thinned.len() <= DRAWN + 2, "{}", thinned.len());
+        assert_eq!((thinned[0], thinned[thinned.len() - 1]), (points[0], points[9_999]));
+        assert!(thinned.contains(&points[7_777]) && thinned.contains(&points[3_333]));
+        assert!(thinned.is_sorted_by_key(|(x, _)| *x));
+    }
+
+    #[test]
+    fn the_best_epoch_is_the_one_with_the_lowest_validation_loss() {
+        let record = run(10, 10);
+        assert_eq!(record.best(), Some(5));
+        assert_eq!(record.chart().mark.map(|(x, _)| x), Some(6.0));
+    }
+
+    #[test]
+    fn a_long_run_stays_small() {
+        let mut record = run(1, 10);
+        for batch in 0..200_000u64 {
+            let metrics = [("train_loss".to_owned(), 1.0)].into();
+            record.apply(&RunEvent::Step { run: "r".into(), stage: Stage::Train, epoch: 1, batch, batches: 200_000, step: batch, metrics, rate: 1.0 });
+        }
+        assert!(record.steps.len() <= KEPT);
+        assert!(record.svg().len() < 60_000, "{}", record.svg().len());
+    }
+
+    #[test]
+    fn runs_without_loss_or_epochs_are_drawn_too() {
+        assert!(RunRecord::default().svg().contains("epoch"));
+        let mut record = run(0, 3);
+        let metrics = [("reward".to_owned(), 1.0)].into();
+        record.apply(&RunEvent::Epoch { run: "r".into(), epoch: 0, step: 1, metrics, seconds: 0.1 });
+        assert!(record.svg().contains("reward"));
+    }
+}
