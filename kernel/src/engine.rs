@@ -91,7 +91,7 @@ pub struct Completion {
 }
 
 /// The crates that every session starts with, in the order they are added: name and folder below the sources.
-pub const CRATES: [(&str, &str); 1] = [("lightcell-cell", "kernel/cell")];
+pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("lightcell", "magics/fit")];
 
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice.
 pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{clear_output, display, display_as, update_display};\n";

@@ -13,6 +13,7 @@ use crate::worker::Link;
 use jupyter_protocol::ExecutionCount;
 use jupyter_protocol::messaging::{ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyError, ReplyStatus};
 use lightcell_events::frame::CellEnd;
+use lightcell_magics::FitCall;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -350,15 +351,22 @@ impl Executor {
         Ok(())
     }
 
-    fn fit(&mut self, fit: &magic::Fit, count: usize, cell: &str) -> Result<(), Report> {
-        let (variables, items) = (self.engine.variables(), self.engine.items());
-        let rust = fit.generate(&variables, &items).map_err(|error| magic::report(&error, count, cell))?;
-        let (result, said, before) = self.evaluate(&rust)?;
-        match result {
-            Ok(_) => self.judge(said, &before),
-            Err(Failure::Compile(errors)) if !self.shared.now.lock().interrupted => Err(fit.explain(&errors, &rust, Cell { count, source: cell })),
-            Err(failure) => Err(self.failure(failure, count, cell)),
+    fn fit(&mut self, fit: &FitCall, count: usize, cell: &str) -> Result<(), Report> {
+        let failed = |failure: &Failure| matches!(failure, Failure::Compile(errors) if errors.iter().any(|error| error.message.contains("`fit`")));
+        for go_on in [true, false] {
+            let rust = magic::fit_code(fit, &self.engine.variables(), &self.engine.items(), go_on).map_err(|error| magic::report(&error, count, cell))?;
+            let (result, said, before) = self.evaluate(&rust)?;
+            match result {
+                Ok(_) => return self.judge(said, &before),
+                // The model was defined anew, and the run of the old one went with it: begin anew.
+                Err(failure) if go_on && failed(&failure) => {}
+                Err(Failure::Compile(errors)) if !self.shared.now.lock().interrupted => {
+                    return Err(magic::explain_fit(fit, &errors, Cell { count, source: cell }));
+                }
+                Err(failure) => return Err(self.failure(failure, count, cell)),
+            }
         }
+        Ok(())
     }
 
     fn help(&mut self, name: &str, payload: &mut Vec<Payload>) -> Result<(), Report> {

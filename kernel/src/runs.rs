@@ -5,8 +5,7 @@ use crate::now::Now;
 use crate::publish::{Parent, Publisher};
 use jupyter_protocol::{Media, MediaType};
 use lightcell_events::run::{self, RunEvent, Status};
-use self::stub::RunRecord;
-mod stub { #[derive(Default)] pub struct RunRecord; impl RunRecord { pub fn apply(&mut self, _: &lightcell_events::run::RunEvent) {} pub fn text(&self)->String{String::new()} pub fn html(&self)->String{String::new()} pub fn svg(&self)->String{String::new()} pub fn png(&self)->Vec<u8>{Vec::new()} } }
+use lightcell_plot::RunRecord;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

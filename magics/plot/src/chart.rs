@@ -85,7 +85,7 @@ impl Chart {
         }
         // For screen readers, and so that the picture shrinks with its column.
         let label = format!("chart of {} over {}", self.y, self.x);
-        svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" style=\"max-width:100%;height:auto\" "), 1)
+        svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" style=\"max-width:100%\" "), 1)
     }
 
     /// As a PNG file, on nothing.
