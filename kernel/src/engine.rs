@@ -116,7 +116,7 @@ impl Engine {
         if let Some(store) = store {
             session.restore_lock(store)?;
         }
-        let mut cell = String::from(":opt 1\n");
+        let mut cell = String::new();
         for (name, folder) in CRATES {
             let path = home.setup.src.join(folder);
             cell.push_str(&format!(":dep {name} = {{ path = {} }}\n", toml_text(&path)));
@@ -211,6 +211,18 @@ pub fn other_roles() {
 pub fn link(home: &Home, rustc: &Rustc, session: &Path) -> Result<(std::sync::Arc<Link>, Command)> {
     let (link, command) = Link::new(home, rustc, session)?;
     Ok((std::sync::Arc::new(link), command))
+}
+
+impl Failure {
+    /// Maps the columns of all places: by line and column.
+    pub fn map_columns(&mut self, map: impl Fn(usize, usize) -> usize) {
+        if let Failure::Compile(errors) = self {
+            for span in errors.iter_mut().flat_map(|error| &mut error.spans) {
+                span.column = map(span.line, span.column);
+                span.end_column = map(span.end_line, span.end_column);
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {

@@ -120,7 +120,13 @@ fn start(shared: &Arc<Shared>, ground: Ground, jobs: &mpsc::Receiver<Job>, first
     }
     let store = ground.home.store(&ground.rustc).map_err(text)?;
     ground.session.fill(&store).map_err(text)?;
-    let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
+    let (mut engine, listener) = engine(shared, &ground, &store).map_err(text)?;
+    // A cell that waits already pays only for what it needs itself.
+    *first = first.take().or_else(|| jobs.try_recv().ok());
+    if first.is_none() {
+        engine.warm_up();
+        tracing::info!("the analyser is warm");
+    }
     Ok(Executor { shared: shared.clone(), ground, engine, listener, cells: Vec::new(), abort: 0 })
 }
 
@@ -132,8 +138,6 @@ fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> any
     tracing::info!("evcxr started in {:?}", begun.elapsed());
     engine.furnish(&ground.home, &ground.session, Some(store))?;
     tracing::info!("library loaded after {:?}", begun.elapsed());
-    engine.warm_up();
-    tracing::info!("warm after {:?}", begun.elapsed());
     Ok((engine, listener))
 }
 
@@ -241,10 +245,14 @@ impl Executor {
         if rust.trim().is_empty() {
             return Ok(());
         }
-        let (result, said, before) = self.evaluate(rust)?;
+        let rewritten = crate::prepass::rewrite(rust);
+        let (result, said, before) = self.evaluate(&rewritten.text)?;
         match result {
             Ok(outputs) => self.outputs(outputs),
-            Err(failure) => return Err(self.failure(failure, count, cell)),
+            Err(mut failure) => {
+                failure.map_columns(|line, column| rewritten.column(line, column));
+                return Err(self.failure(failure, count, cell));
+            }
         }
         self.judge(said, &before)
     }

@@ -96,14 +96,15 @@ impl Home {
         Ok(self.root.join("store").join(key))
     }
 
-    /// Libraries that cells need and do not find by themselves: libtch, and libtorch_cuda where there is a driver.
-    pub fn preload(&self) -> Vec<PathBuf> {
-        let mut list = vec![self.setup.libtch.join("libtch.so")];
+    /// Folders of libraries that cells need: libtch and libtorch.
+    pub fn libraries(&self) -> [PathBuf; 2] {
+        [self.setup.libtch.clone(), self.setup.libtorch.path.join("lib")]
+    }
+
+    /// libtorch_cuda, where it is there and there is a driver for it.
+    pub fn libtorch_cuda(&self) -> Option<PathBuf> {
         let cuda = self.setup.libtorch.path.join("lib/libtorch_cuda.so");
-        if cuda.exists() && Path::new("/proc/driver/nvidia/version").exists() {
-            list.push(cuda);
-        }
-        list
+        (cuda.exists() && Path::new("/proc/driver/nvidia/version").exists()).then_some(cuda)
     }
 }
 

@@ -13,6 +13,7 @@ mod listener;
 mod magic;
 mod now;
 mod prepare;
+mod prepass;
 mod preparing;
 mod publish;
 mod report;
@@ -196,7 +197,7 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
             let session = Session::create(&home)?;
             // SAFETY: no other thread runs yet.
             unsafe { std::env::set_var("EVCXR_TMPDIR", &session.path) };
-            let (_link, command) = prepare::command(&home, &rustc, &session.path)?;
+            let (link, command) = engine::link(&home, &rustc, &session.path)?;
             let total = prepare::expected_crates(&home);
             let mut done = 0;
             let stderr = capture_stderr(move |line| {
@@ -205,7 +206,7 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
                     show(prepare::Progress { step: "store", krate: krate.to_owned(), done, total: total.max(done) });
                 }
             })?;
-            let made = prepare::store(&home, &rustc, &session, command);
+            let made = prepare::store(&home, &rustc, &session, link, command);
             stderr.restore();
             made?;
         }

@@ -4,7 +4,9 @@
 use crate::engine::{self, Engine};
 use crate::home::{Home, Rustc};
 use crate::session::Session;
+use crate::worker::{Incoming, Link, Reader};
 use anyhow::{Context, Result, bail};
+use lightcell_events::frame::Kind;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -131,15 +133,15 @@ pub fn compiling(line: &str) -> Option<&str> {
 }
 
 /// Builds the warm store: a session like any other, kept. `EVCXR_TMPDIR` names its folder.
-pub fn store(home: &Home, rustc: &Rustc, session: &Session, command: Command) -> Result<PathBuf> {
+pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: std::sync::Arc<Link>, command: Command) -> Result<PathBuf> {
     let target = home.store(rustc)?;
     let mut engine = Engine::start(command)?;
     engine.furnish(home, session, None)?;
     // The library is loaded once for real, so that a broken libtorch is found here and not in a notebook.
-    engine
-        .eval("{ let t = lightcell::prelude::Tensor::from_slice(&[1.0f32, 2.0]); assert_eq!(t.numel(), 2); }")
-        .map_err(|failure| anyhow::anyhow!("{failure}"))
-        .context("libtorch does not work in a cell")?;
+    let text = try_libtorch(&mut engine, link).context("libtorch does not work in a cell")?;
+    if text.trim() != "3" {
+        bail!("libtorch does not work in a cell: 1 + 2 is {}", text.trim());
+    }
     drop(engine);
     forget_context(&session.path.join("target"))?;
     let all = target.parent().context("no folder for stores")?;
@@ -163,6 +165,25 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, command: Command) ->
         }
     }
     Ok(target)
+}
+
+/// What a cell with a tensor prints.
+fn try_libtorch(engine: &mut Engine, link: std::sync::Arc<Link>) -> Result<String> {
+    let mut reader = Reader::new(link.clone());
+    engine
+        .eval("print!(\"{}\", lightcell::prelude::Tensor::from_slice(&[1i64, 2]).sum(lightcell::prelude::Kind::Int64).int64_value(&[]));")
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    link.sync(1);
+    let (mut out, mut err) = (String::new(), String::new());
+    loop {
+        match reader.next(-1) {
+            Incoming::Packet(Kind::Stdout, bytes) => out.push_str(&String::from_utf8_lossy(&bytes)),
+            Incoming::Packet(Kind::Stderr, bytes) => err.push_str(&String::from_utf8_lossy(&bytes)),
+            Incoming::Packet(Kind::TakenOver, _) => bail!("{}", err.trim()),
+            Incoming::Packet(Kind::Sync, _) | Incoming::Closed => return Ok(out),
+            _ => {}
+        }
+    }
 }
 
 /// Removes the session's own crate from a target folder: each session compiles its own.
@@ -220,11 +241,6 @@ pub fn expected_crates(home: &Home) -> usize {
     let lock = std::fs::read_to_string(home.setup.src.join("Cargo.lock")).unwrap_or_default();
     // evcxr and its analyser are most of the lock and not in the store.
     lock.matches("[[package]]").count().clamp(1, 70)
-}
-
-/// The session's command line for the store's engine.
-pub fn command(home: &Home, rustc: &Rustc, session: &Path) -> Result<(std::sync::Arc<crate::worker::Link>, Command)> {
-    engine::link(home, rustc, session)
 }
 
 #[cfg(test)]

@@ -29,7 +29,13 @@ impl Link {
         let (err_read, err_write) = pipe().context("cannot make a pipe")?;
         let mut command = Command::new(home.worker(rustc)?);
         let raw = [worker_end.as_raw_fd(), out_write.as_raw_fd(), err_write.as_raw_fd()];
-        command.env("LIGHTCELL_PRELOAD", std::env::join_paths(home.preload()).unwrap_or_default());
+        let users = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+        let path = home.libraries().into_iter().chain(std::env::split_paths(&users));
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(path).context("a colon in the path of libtorch")?);
+        command.env("LIGHTCELL_USER_LD_LIBRARY_PATH", &users);
+        if let Some(cuda) = home.libtorch_cuda() {
+            command.env("LIGHTCELL_LIBTORCH_CUDA", cuda);
+        }
         command.env("LIGHTCELL_SESSION", session);
         if let Ok(kernel) = std::env::current_exe() {
             command.env("LIGHTCELL_KERNEL", kernel);

@@ -27,7 +27,7 @@ pub fn serve(private: Private) -> ! {
         };
         let cell = match load(library, function) {
             Ok(cell) => cell,
-            Err(message) => fail(&message),
+            Err(message) => fail(&format!("the cell cannot be loaded: {message}\n")),
         };
         link::send(Kind::CellStart, std::process::id().to_string().as_bytes());
         output::begin_cell(private.control);
@@ -48,7 +48,6 @@ pub fn serve(private: Private) -> ! {
 }
 
 fn fail(message: &str) -> ! {
-    output::write_all(2, message.as_bytes());
     link::send(Kind::Stderr, message.as_bytes());
     // SAFETY: ends the process without running the user's destructors.
     unsafe { libc::_exit(99) }
@@ -74,13 +73,11 @@ fn load(library: &str, function: &str) -> Result<CellFn, String> {
     let function = CString::new(function).map_err(|_| "a NUL in the name of the cell's function".to_owned())?;
     // SAFETY: NUL-terminated texts. The library is never unloaded: values of its types live on in the variables.
     unsafe {
-        let mut handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-        if handle.is_null() && !PRELOADED.swap(true, Ordering::Relaxed) && preload() {
-            handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-        }
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
         if handle.is_null() {
             return Err(fds::dl_error());
         }
+        libtorch_cuda();
         let found = libc::dlsym(handle, function.as_ptr());
         if found.is_null() {
             return Err(fds::dl_error());
@@ -89,26 +86,25 @@ fn load(library: &str, function: &str) -> Result<CellFn, String> {
     }
 }
 
-static PRELOADED: AtomicBool = AtomicBool::new(false);
+static SEEN_TORCH: AtomicBool = AtomicBool::new(false);
 
-/// Loads the libraries named in `LIGHTCELL_PRELOAD` (libtch, then libtorch_cuda where there is a driver). Done when the
-/// first cell needs them, so that a notebook without tensors pays nothing; by path, so that the user's child processes
-/// inherit no LD_LIBRARY_PATH; libtorch_cuda before the first question about CUDA, because rustc's linker drops it from
-/// cells and libtorch then answers "no CUDA" for the rest of the process.
-fn preload() -> bool {
-    let Some(list) = std::env::var_os("LIGHTCELL_PRELOAD") else { return false };
-    let mut any = false;
-    for path in std::env::split_paths(&list) {
-        let Ok(name) = CString::new(path.as_os_str().as_encoded_bytes()) else { continue };
-        // SAFETY: a NUL-terminated path; the constructors that run are libtorch's own.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-        if handle.is_null() {
-            link::send(Kind::Info, &encode_fields(["preload", &fds::dl_error()]));
-        } else {
-            any = true;
-        }
+/// Loads the library that `LIGHTCELL_LIBTORCH_CUDA` names as soon as a cell has brought libtorch in: rustc's linker drops
+/// libtorch_cuda from cells, and without it libtorch's first answer about CUDA, "none", holds for the rest of the
+/// process. A notebook without tensors pays nothing.
+fn libtorch_cuda() {
+    // SAFETY: NOLOAD only asks whether the library is there; the handle is not used.
+    let there = || unsafe { !libc::dlopen(c"libtorch_cpu.so".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD).is_null() };
+    if SEEN_TORCH.load(Ordering::Relaxed) || !there() {
+        return;
     }
-    any
+    SEEN_TORCH.store(true, Ordering::Relaxed);
+    let Some(path) = std::env::var_os("LIGHTCELL_LIBTORCH_CUDA").filter(|path| !path.is_empty()) else { return };
+    let Ok(path) = CString::new(path.into_encoded_bytes()) else { return };
+    // SAFETY: a NUL-terminated path; the constructors that run are libtorch's own.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if handle.is_null() {
+        link::send(Kind::Info, &encode_fields(["libtorch_cuda", &fds::dl_error()]));
+    }
 }
 
 /// What the cell left in buffers: Rust's stdout (shared libstd) and C's.

@@ -29,12 +29,26 @@ fn main() {
         eprintln!("lightcell-worker is started by lightcell-kernel, not by hand.");
         std::process::exit(2);
     };
+    own_environment();
     shared::init();
     link::open(private.events);
     copy::supervise();
     panics::install();
     output::arm();
     cell::serve(private);
+}
+
+/// The loader has read the library path by now and keeps it; the user's child processes get the user's own.
+fn own_environment() {
+    // SAFETY: no other thread runs yet.
+    unsafe {
+        match std::env::var_os("LIGHTCELL_USER_LD_LIBRARY_PATH") {
+            Some(path) if !path.is_empty() => std::env::set_var("LD_LIBRARY_PATH", path),
+            _ => std::env::remove_var("LD_LIBRARY_PATH"),
+        }
+        std::env::remove_var("LIGHTCELL_USER_LD_LIBRARY_PATH");
+        std::env::remove_var("EVCXR_IS_RUNTIME");
+    }
 }
 
 /// evcxr takes the worker for its own program, and so also calls it as a wrapper around rustc when its cache is on.

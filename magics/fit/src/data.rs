@@ -106,6 +106,13 @@ impl TensorDataset {
         &self.y
     }
 
+    /// The same samples in an order that depends on the seed alone.
+    #[must_use]
+    pub fn shuffled(&self, seed: u64) -> TensorDataset {
+        let order = Tensor::from_slice(&order(self.len(), Some((seed, 0))));
+        TensorDataset { x: self.x.index_select(0, &order), y: self.y.index_select(0, &order) }
+    }
+
     /// Two datasets: the first `fraction` of the samples, and the rest, in the order they have.
     ///
     /// # Errors
@@ -132,6 +139,18 @@ impl Dataset for TensorDataset {
         let indices = Tensor::from_slice(indices);
         Ok((self.x.f_index_select(0, &indices)?, self.y.f_index_select(0, &indices)?))
     }
+}
+
+/// The numbers of all samples, in the order of this seed and epoch.
+fn order(samples: usize, shuffle: Option<(u64, u64)>) -> Vec<i64> {
+    let mut order: Vec<i64> = (0..samples as i64).collect();
+    if let Some((seed, epoch)) = shuffle {
+        // A stream of its own for each epoch: nothing else that draws random numbers moves it.
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(epoch);
+        order.shuffle(&mut random);
+    }
+    order
 }
 
 /// Takes a dataset apart into batches.
@@ -178,13 +197,7 @@ impl<B: Batch> DataLoader<B> {
 
     /// The batches of an epoch. The order is a function of seed and epoch alone.
     pub fn epoch(&self, seed: u64, epoch: u64) -> Batches<B> {
-        let mut order: Vec<i64> = (0..self.dataset.len() as i64).collect();
-        if self.shuffle {
-            // A stream of its own for each epoch: nothing else that draws random numbers moves it.
-            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-            random.set_stream(epoch);
-            order.shuffle(&mut random);
-        }
+        let order = order(self.dataset.len(), self.shuffle.then_some((seed, epoch)));
         Batches { dataset: self.dataset.clone(), order, batch_size: self.batch_size, at: 0 }
     }
 }
@@ -348,6 +361,9 @@ mod tests {
     #[test]
     fn a_split_keeps_all_samples_in_order() {
         let _turn = crate::tests::in_turn();
+        let mixed = Vec::<i64>::try_from(numbers(10).shuffled(1).x()).unwrap();
+        assert_ne!(mixed, (0..10).collect::<Vec<_>>());
+        assert_eq!(mixed, Vec::<i64>::try_from(numbers(10).shuffled(1).y()).unwrap());
         let (a, b) = numbers(10).split(0.75).unwrap();
         assert_eq!((a.len(), b.len()), (8, 2));
         assert_eq!(Vec::<i64>::try_from(b.x()).unwrap(), [8, 9]);

@@ -24,7 +24,14 @@ pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(data: &D, option
         Ok((trainer, fresh))
     });
     match (begun, previous) {
-        (Ok((trainer, Some(fresh))), _) => Ok(train(fresh, &trainer, data)),
+        (Ok((trainer, Some(fresh))), previous) => {
+            let fresh = train(fresh, &trainer, data);
+            // A run that failed before its first step is worth less than the one before it.
+            Ok(match previous {
+                Some(previous) if fresh.progress.step == 0 => previous,
+                _ => fresh,
+            })
+        }
         (Ok((trainer, None)), Some(previous)) => Ok(train(previous, &trainer, data)),
         (Ok((trainer, None)), None) => Ok(train(Fit::build(M::HParams::default(), &trainer)?, &trainer, data)),
         (Err(error), Some(previous)) => {
