@@ -1,0 +1,175 @@
+//! `lightcell doctor`: everything the product needs, each ok or with its mend.
+
+use crate::place::{self, Place, output};
+use crate::{jupyter, libtorch, preflight, ui};
+use anyhow::Result;
+use serde::Serialize;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Row {
+    part: &'static str,
+    state: State,
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    /// Not there, and not needed on this machine.
+    None,
+    Missing,
+}
+
+const SETUP: &str = "lightcell setup";
+
+/// Prints the table; status 1 when something needed is missing.
+pub fn run(json: bool) -> Result<ExitCode> {
+    let rows = look();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        print!("{}", table(&rows));
+    }
+    let missing = rows.iter().any(|row| row.state == State::Missing);
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let mark = match row.state {
+            State::Ok => "✓",
+            State::None => "–",
+            State::Missing => "✗",
+        };
+        text.push_str(&format!("{mark} {:<13} {}\n", row.part, row.what));
+        if let Some(mend) = &row.mend {
+            text.push_str(&format!("  {:<13} mend: {mend}\n", ""));
+        }
+    }
+    text
+}
+
+fn ok(part: &'static str, what: impl Into<String>) -> Row {
+    Row { part, state: State::Ok, what: what.into(), mend: None }
+}
+
+fn missing(part: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Row {
+    Row { part, state: State::Missing, what: what.into(), mend: Some(mend.into()) }
+}
+
+/// From a finding whose error has its hint on a second line.
+fn row<T>(part: &'static str, found: Result<T>, show: impl Fn(&T) -> String) -> Row {
+    match found {
+        Ok(value) => ok(part, show(&value)),
+        Err(error) => {
+            let text = format!("{error:#}");
+            let (what, mend) = text.split_once("\nhint: ").unwrap_or((&text, SETUP));
+            missing(part, what, mend)
+        }
+    }
+}
+
+fn look() -> Vec<Row> {
+    let version = |program: &str| output(Command::new(program).arg("--version"));
+    let mut rows = vec![
+        row("rustc", preflight::tools().map(|tools| tools.rustc_version).or_else(|error| version("rustc").map_err(|_| error)), |v| {
+            v.lines().next().unwrap_or_default().to_owned()
+        }),
+        row("cargo", version("cargo").map_err(|_| ui::problem("there is no cargo on PATH", "install Rust: https://rustup.rs")), Clone::clone),
+    ];
+    let sources = place::output(Command::new("rustup").args(["which", "rustc"])).unwrap_or_else(|_| "rustc".to_owned());
+    rows.push(if preflight::rust_src(Path::new(&sources)) {
+        ok("rust-src", "sources of the standard library")
+    } else {
+        missing("rust-src", "missing: types of variables and completions need it", "rustup component add rust-src")
+    });
+    rows.push(row("C++ compiler", preflight::cxx(), |path| path.display().to_string()));
+    rows.push(row("Python", preflight::python(), |path| path.display().to_string()));
+    rows.push(driver());
+    rows.push(nvml());
+    match Place::find() {
+        Ok(place) => installation(&place, &mut rows),
+        Err(error) => rows.push(missing("installation", error.to_string(), "set HOME or LIGHTCELL_HOME")),
+    }
+    rows
+}
+
+fn driver() -> Row {
+    match std::fs::read_to_string("/proc/driver/nvidia/version") {
+        Ok(text) => ok("NVIDIA driver", text.lines().next().unwrap_or_default().to_owned()),
+        Err(_) => Row { part: "NVIDIA driver", state: State::None, what: "none: the CPU is used".into(), mend: None },
+    }
+}
+
+fn nvml() -> Row {
+    let loaded = ["libnvidia-ml.so.1", "libnvidia-ml.so"].iter().any(|name| {
+        let Ok(name) = std::ffi::CString::new(*name) else { return false };
+        // SAFETY: loads a library of the driver by its name, or fails.
+        unsafe { !libc::dlopen(name.as_ptr(), libc::RTLD_LAZY).is_null() }
+    });
+    match (loaded, Path::new("/proc/driver/nvidia/version").exists()) {
+        (true, _) => ok("NVML", "loadable"),
+        (false, true) => missing("NVML", "the driver is there but its library is not", "install the driver's user libraries (libnvidia-ml.so.1)"),
+        (false, false) => Row { part: "NVML", state: State::None, what: "none, as there is no driver".into(), mend: None },
+    }
+}
+
+fn installation(place: &Place, rows: &mut Vec<Row>) {
+    let Some(setup) = place.setup() else {
+        rows.push(missing("installation", format!("not set up in {}", place.root.display()), SETUP));
+        return;
+    };
+    rows.push(ok("installation", format!("{} in {}", setup.version, place.root.display())));
+    rows.push(match libtorch::inspect(&setup.libtorch.path) {
+        Some(found) if found.version == libtorch::VERSION => ok("libtorch", format!("{} ({})", found.version, found.variant)),
+        Some(found) => missing("libtorch", format!("{} is not {}", found.version, libtorch::VERSION), SETUP),
+        None => missing("libtorch", format!("not in {}", setup.libtorch.path.display()), SETUP),
+    });
+    let file = |part: &'static str, path: std::path::PathBuf| {
+        if path.is_file() { ok(part, path.display().to_string()) } else { missing(part, format!("{} is not there", path.display()), SETUP) }
+    };
+    rows.push(file("libtch", setup.libtch.join("libtch.so")));
+    let kernel = place.join("bin/lightcell-kernel");
+    rows.push(file("kernel", kernel.clone()));
+    let prepared = Command::new(&kernel).args(["prepare", "--check"]).env("LIGHTCELL_HOME", &place.root).output();
+    rows.push(match prepared {
+        Ok(out) if out.status.success() => ok("worker, store", format!("for {}, {}", setup.rustc_version.lines().next().unwrap_or_default(), crate::demo::store_size(place))),
+        Ok(out) => {
+            let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            missing("worker, store", text.trim().to_owned(), SETUP)
+        }
+        Err(_) => missing("worker, store", "the kernel's program does not run", SETUP),
+    });
+    rows.push(if jupyter::works(&setup.python) {
+        ok("Jupyter", setup.python.display().to_string())
+    } else {
+        missing("Jupyter", format!("{} has no JupyterLab, nbclient and nbconvert", setup.python.display()), SETUP)
+    });
+    for spec in &setup.kernelspecs {
+        rows.push(file("kernelspec", spec.join("kernel.json")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_to_do() {
+        let rows = [ok("rustc", "1.95"), missing("libtch", "gone", SETUP), Row { part: "NVML", state: State::None, what: "none".into(), mend: None }];
+        assert_eq!(table(&rows), "✓ rustc         1.95\n✗ libtch        gone\n                mend: lightcell setup\n– NVML          none\n");
+    }
+
+    #[test]
+    fn an_errors_hint_is_its_mend() {
+        let found: Result<()> = Err(ui::problem("no compiler", "install one"));
+        assert_eq!(row("C++ compiler", found, |()| String::new()), missing("C++ compiler", "no compiler", "install one"));
+    }
+}

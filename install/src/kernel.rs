@@ -1,0 +1,139 @@
+//! The kernel's program, and what it prepares itself: worker and warm store.
+
+use crate::place::{self, Place};
+use crate::preflight::Tools;
+use crate::ui::{self, Step};
+use anyhow::{Context, Result, bail};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Builds the program in the sources, when it is not there for them, and puts it in its place at once: kernels that run
+/// keep their own.
+pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
+    let program = place.join("bin/lightcell-kernel");
+    let stamp = place.join("bin/.kernel-stamp");
+    let wanted = stamp_of(sources)?;
+    if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        ui::already("kernel", "is there");
+        return Ok(program);
+    }
+    crate::preflight::check_disk(sources, 2_500_000_000)?;
+    let step = Step::new("kernel (a few minutes)");
+    let mut command = Command::new(&tools.cargo);
+    command.args(["build", "--release", "--locked", "-p", "lightcell-kernel", "--message-format=json"]).env("LIGHTCELL_BUILDING", "1").current_dir(sources);
+    if sources == place.join("src") {
+        command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
+    }
+    let log = place.join("logs/kernel-build.log");
+    let built = cargo(command, &log, &step, units(sources))?;
+    std::fs::create_dir_all(place.join("bin"))?;
+    let beside = place::beside(&program);
+    std::fs::copy(&built, &beside).with_context(|| format!("cannot write {}", beside.display()))?;
+    std::fs::rename(&beside, &program).with_context(|| format!("cannot write {}", program.display()))?;
+    place::write(&stamp, wanted.as_bytes())?;
+    step.done("built");
+    Ok(program)
+}
+
+/// Changes when the program must be built anew.
+fn stamp_of(sources: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    for part in ["Cargo.toml", "Cargo.lock", "kernel/Cargo.toml", "kernel/src", "kernel/events", "magics/line", "magics/gpu", "magics/plot"] {
+        collect(&sources.join(part), &mut files);
+    }
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.strip_prefix(sources).unwrap_or(&file).hash(&mut hasher);
+        std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    if path.is_file() {
+        files.push(path.to_owned());
+    } else if let Ok(entries) = std::fs::read_dir(path) {
+        entries.flatten().for_each(|entry| collect(&entry.path(), files));
+    }
+}
+
+/// About how many crates the build goes through.
+fn units(sources: &Path) -> u64 {
+    let lock = std::fs::read_to_string(sources.join("Cargo.lock")).unwrap_or_default();
+    (lock.matches("[[package]]").count() as u64).max(1)
+}
+
+/// Runs a cargo build with its progress; gives the program it made.
+fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<PathBuf> {
+    std::fs::create_dir_all(log.parent().unwrap_or(log))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(log)?)
+        .spawn()
+        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
+    step.pieces(total);
+    let (mut done, mut program, mut errors) = (0, None, String::new());
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+        match message["reason"].as_str() {
+            Some("compiler-artifact") => {
+                done += 1;
+                step.at(done, message["target"]["name"].as_str().unwrap_or_default());
+                if let Some(path) = message["executable"].as_str() {
+                    program = Some(PathBuf::from(path));
+                }
+            }
+            Some("compiler-message") if message["message"]["level"] == "error" => {
+                errors.push_str(message["message"]["rendered"].as_str().unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+    if !child.wait()?.success() {
+        let mut text = std::fs::read_to_string(log).unwrap_or_default();
+        text.push_str(&errors);
+        std::fs::write(log, text)?;
+        return Err(place::failed("the build of the kernel", log));
+    }
+    program.context("cargo built no program")
+}
+
+/// Lets the kernel build worker and warm store for the user's rustc.
+pub fn prepare(place: &Place, program: &Path) -> Result<u64> {
+    let command = || {
+        let mut command = Command::new(program);
+        command.arg("prepare").env("LIGHTCELL_HOME", &place.root).current_dir(&place.root);
+        command
+    };
+    if command().arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+        ui::already("warm store", "is there");
+        return Ok(0);
+    }
+    crate::preflight::check_disk(&place.root, 1_500_000_000)?;
+    let step = Step::new("warm store (about a minute)");
+    let log = place.join("logs/prepare.log");
+    std::fs::create_dir_all(place.join("logs"))?;
+    let mut child = command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?).spawn().context("cannot run the kernel")?;
+    let mut bytes = None;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines().map_while(Result::ok) {
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+        if value["step"] == "done" {
+            bytes = value["bytes"].as_u64();
+        } else {
+            step.pieces(value["total"].as_u64().unwrap_or(1));
+            step.at(value["done"].as_u64().unwrap_or(0), value["crate"].as_str().unwrap_or_default());
+        }
+    }
+    let status = child.wait()?;
+    match bytes.filter(|_| status.success()) {
+        Some(bytes) => {
+            step.done(&format!("built, {}", ui::size(bytes)));
+            Ok(bytes)
+        }
+        None => bail!(place::failed("the preparation of the warm store", &log)),
+    }
+}

@@ -1,0 +1,129 @@
+//! libtch: torch-sys's C++, compiled once into a shared library, so that no notebook compiles it.
+
+use crate::place::{self, Libtorch, Place, output};
+use crate::preflight::Tools;
+use crate::ui::{self, Step};
+use anyhow::{Context, Result};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Builds it, if it is not there for this libtorch and these sources; gives its folder.
+pub fn provide(place: &Place, tools: &Tools, src: &Path, libtorch: &Libtorch) -> Result<PathBuf> {
+    let (sources, version) = torch_sys(tools, src)?;
+    let mut hasher = DefaultHasher::new();
+    (&version, &libtorch.version, &libtorch.path).hash(&mut hasher);
+    let folder = place.join(format!("libtch/{:016x}", hasher.finish()));
+    let library = folder.join("libtch.so");
+    // It is 3 MB; a cut file is smaller.
+    if std::fs::metadata(&library).is_ok_and(|meta| meta.len() > 1_000_000) {
+        ui::already("libtch", "is there");
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    place::remove_partial(&folder);
+    let step = Step::new("libtch (torch-sys's C++, about a minute)");
+    let work = folder.join(format!(".build.partial-{}", std::process::id()));
+    std::fs::create_dir_all(&work)?;
+    let built = compile(place, tools, &sources, libtorch, &work).and_then(|object| {
+        std::fs::rename(object, &library).with_context(|| format!("cannot write {}", library.display()))
+    });
+    let _ = std::fs::remove_dir_all(&work);
+    built?;
+    step.done("built");
+    Ok(folder)
+}
+
+/// Where cargo keeps the sources of torch-sys, and its version.
+fn torch_sys(tools: &Tools, src: &Path) -> Result<(PathBuf, String)> {
+    let manifest = src.join("Cargo.toml");
+    let metadata = |offline: bool| {
+        let mut command = Command::new(&tools.cargo);
+        command.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]).arg(&manifest);
+        if offline {
+            command.arg("--offline");
+        }
+        output(&mut command)
+    };
+    let text = match metadata(true) {
+        Ok(text) => text,
+        Err(_) => {
+            let step = Step::new("crates");
+            let text = metadata(false).map_err(|error| ui::problem(format!("cargo cannot fetch the crates: {error}"), "connect to the network, then run the same command again"))?;
+            step.done("fetched");
+            text
+        }
+    };
+    let value: serde_json::Value = serde_json::from_str(&text).context("cargo metadata gave no JSON")?;
+    let package = value["packages"].as_array().into_iter().flatten().find(|package| package["name"] == "torch-sys").context("torch-sys is not in Cargo.lock")?;
+    let text = |field: &str| package[field].as_str().unwrap_or_default().to_owned();
+    let folder = Path::new(&text("manifest_path")).parent().map(Path::to_owned).unwrap_or_default();
+    Ok((folder.join("libtch"), text("version")))
+}
+
+/// Compiles both files side by side, with the flags of torch-sys's own build script, and links them.
+fn compile(place: &Place, tools: &Tools, sources: &Path, libtorch: &Libtorch, work: &Path) -> Result<PathBuf> {
+    let include = libtorch.path.join("include");
+    let lib = libtorch.path.join("lib");
+    let names = ["torch_api", "torch_api_generated"];
+    std::thread::scope(|scope| {
+        let compiling: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let (include, tools) = (&include, &tools);
+                scope.spawn(move || {
+                    let mut command = Command::new(&tools.cxx);
+                    command
+                        .args(["-std=c++17", "-O2", "-fPIC", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DGLOG_USE_GLOG_EXPORT", "-I"])
+                        .arg(include)
+                        .arg("-I")
+                        .arg(include.join("torch/csrc/api/include"))
+                        .arg("-c")
+                        .arg(sources.join(format!("{name}.cpp")))
+                        .arg("-o")
+                        .arg(work.join(format!("{name}.o")));
+                    place::run_logged(&mut command, &place.join(format!("logs/{name}.log")), "the C++ compiler")
+                })
+            })
+            .collect();
+        compiling.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the compiler's thread failed"))))
+    })?;
+    let library = work.join("libtch.so");
+    let mut command = Command::new(&tools.cxx);
+    command.args(["-shared", "-o"]).arg(&library).args(names.map(|name| work.join(format!("{name}.o"))));
+    command.arg("-L").arg(&lib).args(["-ltorch_cpu", "-lc10", "-Wl,-soname,libtch.so"]).arg(format!("-Wl,-rpath,{}", lib.display()));
+    place::run_logged(&mut command, &place.join("logs/libtch-link.log"), "the linker")?;
+    Ok(library)
+}
+
+/// Cargo's configuration above sources, store and sessions: it takes the place of torch-sys's build script and sets how
+/// dependencies of cells are compiled.
+pub fn cargo_config(libtorch: &Libtorch, libtch: &Path) -> String {
+    let text = |path: &Path| toml_text(&path.to_string_lossy());
+    let lib = libtorch.path.join("lib");
+    format!(
+        "# Written by `lightcell setup`.\n\n[target.x86_64-unknown-linux-gnu.tch]\n\
+         rustc-link-lib = [\"dylib=tch\", \"dylib=torch_cpu\", \"dylib=c10\"]\n\
+         rustc-link-search = [{}, {}]\nlibtorch_lib = {}\n\n\
+         [profile.dev.package.\"*\"]\nopt-level = 3\ndebug = false\n",
+        toml_text(&format!("native={}", libtch.to_string_lossy())),
+        toml_text(&format!("native={}", lib.to_string_lossy())),
+        text(&lib),
+    )
+}
+
+fn toml_text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_configuration_names_the_libraries() {
+        let libtorch = Libtorch { path: "/a b/torch".into(), version: "2.13.0".into(), variant: "cpu".into() };
+        let text = cargo_config(&libtorch, Path::new("/t/\"q\""));
+        assert!(text.contains("rustc-link-search = [\"native=/t/\\\"q\\\"\", \"native=/a b/torch/lib\"]\nlibtorch_lib = \"/a b/torch/lib\"\n"), "{text}");
+    }
+}

@@ -1,0 +1,137 @@
+//! A copy of the sources in the installation: the warm store's crates are compiled from it, and everything can be rebuilt
+//! when the clone is gone. A file that did not change keeps its time, or cargo would compile the store anew.
+
+use crate::place::{self, Place};
+use crate::ui;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The clone that this program was built from, while it is there; else the installation's copy.
+pub fn root(place: &Place) -> Result<PathBuf> {
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+    let copy = place.join("src");
+    for folder in [clone, copy] {
+        if is_ours(&folder) {
+            return Ok(folder);
+        }
+    }
+    bail!(ui::Problem { what: "the sources are gone: neither the clone nor the installation's copy is there".into(), hint: "clone the repository again and run `cargo demo` in it".into() })
+}
+
+fn is_ours(folder: &Path) -> bool {
+    folder.join("kernel/worker/Cargo.toml").is_file() && folder.join("Cargo.lock").is_file()
+}
+
+/// What is copied. The rest of the workspace comes along because its manifest names it.
+const PARTS: [&str; 8] = ["Cargo.toml", "Cargo.lock", ".cargo", "kernel", "magics", "install", "tests", "notebooks"];
+
+/// Brings the copy up to date.
+pub fn sync(place: &Place) -> Result<PathBuf> {
+    let (from, to) = (root(place)?, place.join("src"));
+    if from == to {
+        ui::already("sources", "the installation's own");
+        return Ok(to);
+    }
+    let mut wanted = BTreeSet::new();
+    for part in PARTS {
+        list(&from, Path::new(part), &mut wanted)?;
+    }
+    let mut there = BTreeSet::new();
+    if to.is_dir() {
+        for part in PARTS {
+            list(&to, Path::new(part), &mut there)?;
+        }
+    }
+    for file in &wanted {
+        let content = std::fs::read(from.join(file)).with_context(|| format!("cannot read {}", from.join(file).display()))?;
+        place::write(&to.join(file), &content)?;
+    }
+    for gone in there.difference(&wanted) {
+        let _ = std::fs::remove_file(to.join(gone));
+    }
+    notebooks(&from.join("notebooks"), &place.join("notebooks"), &to.join(".installed-notebooks"))?;
+    ui::already("sources", &format!("{} files in {}", wanted.len(), to.display()));
+    Ok(to)
+}
+
+fn list(root: &Path, part: &Path, into: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let path = root.join(part);
+    if path.is_file() {
+        into.insert(part.to_owned());
+        return Ok(());
+    }
+    let Ok(entries) = std::fs::read_dir(&path) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let skipped = ["target", ".git", "__pycache__", ".ipynb_checkpoints"].iter().any(|skip| name == *skip);
+        if !skipped && !name.to_string_lossy().contains(".partial-") {
+            list(root, &part.join(name), into)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notebooks are the user's once they are there: one that was changed stays, and the new one goes beside it. `record`
+/// holds what was installed last.
+fn notebooks(from: &Path, to: &Path, record: &Path) -> Result<()> {
+    let mut files = BTreeSet::new();
+    list(from, Path::new(""), &mut files)?;
+    for file in files {
+        let new = std::fs::read(from.join(&file))?;
+        let (target, last) = (to.join(&file), record.join(&file));
+        let old = std::fs::read(&target).ok();
+        let changed_by_user = old.as_ref().is_some_and(|old| *old != new && std::fs::read(&last).is_ok_and(|last| last != *old));
+        if changed_by_user {
+            let mut name = target.file_stem().unwrap_or_default().to_owned();
+            name.push(".new.");
+            name.push(target.extension().unwrap_or_default());
+            if std::fs::read(&last).is_ok_and(|last| last != new) {
+                place::write(&target.with_file_name(name), &new)?;
+            }
+        } else {
+            place::write(&target, &new)?;
+        }
+        place::write(&last, &new)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::tests::Scratch;
+
+    #[test]
+    fn a_notebook_that_the_user_changed_stays() {
+        let scratch = Scratch::new("notebooks");
+        let [from, to, record] = ["from", "to", "record"].map(|name| scratch.0.join(name));
+        let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+        place::write(&from.join("a.ipynb"), b"one").unwrap();
+        notebooks(&from, &to, &record).unwrap();
+        assert_eq!(read(to.join("a.ipynb")).as_deref(), Some("one"));
+        // Not changed by the user: replaced.
+        place::write(&from.join("a.ipynb"), b"two").unwrap();
+        notebooks(&from, &to, &record).unwrap();
+        assert_eq!(read(to.join("a.ipynb")).as_deref(), Some("two"));
+        // Changed: kept, the new one beside it; and nothing more when nothing is new.
+        std::fs::write(to.join("a.ipynb"), "mine").unwrap();
+        notebooks(&from, &to, &record).unwrap();
+        assert!(!to.join("a.new.ipynb").exists());
+        place::write(&from.join("a.ipynb"), b"three").unwrap();
+        notebooks(&from, &to, &record).unwrap();
+        assert_eq!(read(to.join("a.ipynb")).as_deref(), Some("mine"));
+        assert_eq!(read(to.join("a.new.ipynb")).as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn build_output_is_not_copied() {
+        let scratch = Scratch::new("list");
+        for file in ["kernel/src/a.rs", "kernel/target/x", "kernel/__pycache__/y"] {
+            place::write(&scratch.0.join(file), b"").unwrap();
+        }
+        let mut files = BTreeSet::new();
+        list(&scratch.0, Path::new("kernel"), &mut files).unwrap();
+        assert_eq!(files.into_iter().collect::<Vec<_>>(), [PathBuf::from("kernel/src/a.rs")]);
+    }
+}
