@@ -138,7 +138,7 @@ fn download(place: &Place, tools: &Tools, variant: &str, folder: &Path, step: &S
     let python = pip_python(place, tools)?;
     step.bytes(WHEELS.iter().map(|wheel| wheel.bytes).sum());
     let names: Vec<String> = WHEELS.iter().map(|wheel| format!("{}=={}", wheel.name, wheel.version)).collect();
-    pip(place, &python, &names, folder, step)?;
+    pip(place, &python, &names, &["--no-deps"], folder, step)?;
     for wheel in &WHEELS {
         let file = find_wheel(folder, wheel.name)?;
         let sum = sha256(&file)?;
@@ -152,7 +152,8 @@ fn download(place: &Place, tools: &Tools, variant: &str, folder: &Path, step: &S
     if variant == "cuda" {
         let libraries = cuda_requirements(&find_wheel(folder, "torch")?)?;
         step.bytes(3_200_000_000);
-        pip(place, &python, &libraries, folder, step)?;
+        // With their own requirements: the toolkit is but a name for the packages that hold the libraries.
+        pip(place, &python, &libraries, &[], folder, step)?;
     }
     Ok(())
 }
@@ -165,15 +166,16 @@ fn pip_python(place: &Place, tools: &Tools) -> Result<PathBuf> {
     crate::jupyter::environment(place, &tools.python)
 }
 
-fn pip(place: &Place, python: &Path, names: &[String], folder: &Path, step: &Step) -> Result<()> {
+fn pip(place: &Place, python: &Path, names: &[String], flags: &[&str], folder: &Path, step: &Step) -> Result<()> {
     let log = place.join("logs/pip-download.log");
     std::fs::create_dir_all(place.join("logs"))?;
     let file = File::create(&log)?;
     // pip's temporary files go where the bar looks, and go with the folder when this run is killed.
     let mut child = Command::new(python)
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"])
+        .args(["-m", "pip", "download", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"])
         .args(["--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64"])
         .args(["--platform=manylinux_2_25_x86_64", "--platform=manylinux2014_x86_64", "--platform=manylinux_2_27_x86_64"])
+        .args(flags)
         .arg("-d")
         .arg(folder)
         .args(names)
@@ -225,7 +227,7 @@ fn requirements(metadata: &str) -> Vec<String> {
         .filter(|line| line.starts_with("nvidia-") || line.starts_with("cuda-toolkit") || line.starts_with("cuda-bindings"))
         .filter_map(|line| line.split(';').next())
         .map(|requirement| requirement.replace([' ', '(', ')'], ""))
-        // The toolkit is a name for other packages: its extras are the libraries.
+        // Python's own bindings are not needed.
         .filter(|requirement| !requirement.starts_with("cuda-bindings"))
         .collect()
 }
