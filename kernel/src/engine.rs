@@ -94,7 +94,7 @@ pub struct Completion {
 pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("lightcell", "magics/fit")];
 
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice.
-pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{clear_output, display, display_as, update_display};\n";
+pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\n";
 
 /// Text whose completion makes the analyser read what first cells use; a cell with a `let` would do the same and leave a
 /// variable.

@@ -119,7 +119,9 @@ fn start(shared: &Arc<Shared>, ground: Ground, jobs: &mpsc::Receiver<Job>, first
         crate::preparing::run(shared, &ground.rustc, &what, jobs, first).map_err(text)?;
     }
     let store = ground.home.store(&ground.rustc).map_err(text)?;
+    let begun = std::time::Instant::now();
     ground.session.fill(&store).map_err(text)?;
+    tracing::info!("session filled in {:?}", begun.elapsed());
     let (mut engine, listener) = engine(shared, &ground, &store).map_err(text)?;
     // A cell that waits already pays only for what it needs itself.
     *first = first.take().or_else(|| jobs.try_recv().ok());
@@ -135,6 +137,7 @@ fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> any
     let listener = Listener::start(link, shared.now.clone(), shared.publisher.clone(), shared.stdin.clone());
     let begun = std::time::Instant::now();
     let mut engine = Engine::start(command)?;
+    ground.session.show_std(&ground.rustc);
     tracing::info!("evcxr started in {:?}", begun.elapsed());
     engine.furnish(&ground.home, &ground.session, Some(store))?;
     tracing::info!("library loaded after {:?}", begun.elapsed());

@@ -146,6 +146,7 @@ fn ground() -> Result<Ground> {
     unsafe {
         std::env::set_var("EVCXR_TMPDIR", &session.path);
         std::env::set_var("EVCXR_CONFIG_DIR", &session.path);
+        std::env::set_var("RUST_SRC_PATH", session.std_sources()?);
     }
     Ok(Ground { home, rustc, session })
 }

@@ -37,6 +37,25 @@ impl Session {
         self.restore_lock(store)
     }
 
+    /// Where the analyser looks for the sources of the standard library (`RUST_SRC_PATH`). It reads them when evcxr starts
+    /// and again when the library is added, at a second and a half each; so they are a stub first, and
+    /// [`Session::show_std`] puts the real ones there in between.
+    pub fn std_sources(&self) -> Result<PathBuf> {
+        let path = self.path.join("std");
+        std::fs::create_dir_all(path.join("core")).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Puts the real sources of the standard library in the place of the stub.
+    pub fn show_std(&self, rustc: &crate::home::Rustc) {
+        let path = self.path.join("std");
+        let _ = std::fs::remove_dir_all(&path);
+        // libdir is <sysroot>/lib/rustlib/<target>/lib. Without sources there the analyser looks where it always does.
+        if let Some(library) = rustc.libdir.ancestors().nth(2).map(|rustlib| rustlib.join("src/rust/library")).filter(|path| path.is_dir()) {
+            let _ = std::os::unix::fs::symlink(library, path);
+        }
+    }
+
     /// Removes the folder, at the end of the kernel.
     pub fn remove(&self) {
         // A process that is just ending may still write: try again.

@@ -37,6 +37,9 @@ impl Link {
             command.env("LIGHTCELL_LIBTORCH_CUDA", cuda);
         }
         command.env("LIGHTCELL_SESSION", session);
+        for ours in ["RUST_SRC_PATH", "EVCXR_TMPDIR", "EVCXR_CONFIG_DIR"] {
+            command.env_remove(ours);
+        }
         if let Ok(kernel) = std::env::current_exe() {
             command.env("LIGHTCELL_KERNEL", kernel);
         }

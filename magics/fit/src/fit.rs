@@ -154,15 +154,21 @@ impl<M: LightningModule> Fit<M> {
         self.history.iter().filter(|r| value(r).is_some()).min_by(|a, b| value(a).partial_cmp(&value(b)).unwrap_or(std::cmp::Ordering::Equal))
     }
 
-    /// Runs `test_step` over the test data and gives the means of what it logged.
+    /// Runs `test_step` over the test data and gives the means of what it logged. Names that begin with `val_`, because a
+    /// model without a test step is tested with its validation step, begin with `test_` here.
     ///
     /// # Errors
-    /// When there are no test data, or a step fails.
+    /// When there are no test data, a step fails, or nothing is logged.
     pub fn test<D: DataModule<Batch = M::Batch>>(&mut self, data: &D) -> Result<Metrics> {
         let loader = data.test_dataloader().ok_or_else(|| Error::new(Kind::Data, "there are no test data").hint("`data.test(…)` adds them"))?;
         let mut metrics = looping::Means::default();
         self.evaluate(&loader, Stage::Test, |module, batch, cx| module.test_step(batch, cx).map(drop), |cx, len| metrics.take(cx, len))?;
-        Ok(metrics.means())
+        let means = metrics.means();
+        if means.is_empty() {
+            return Err(Error::new(Kind::Model, "the model logs nothing about test data")
+                .hint("write a `test_step` or `validation_step` that calls `cx.log(\"test_loss\", &loss)`"));
+        }
+        Ok(means.into_iter().map(|(name, value)| (name.strip_prefix("val_").map(|rest| format!("test_{rest}")).unwrap_or(name), value)).collect())
     }
 
     /// Runs `predict_step` over a loader and joins the results along their first dimension.

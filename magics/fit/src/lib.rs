@@ -11,6 +11,7 @@ mod error;
 mod fit;
 mod layers;
 mod looping;
+mod mnist;
 mod module;
 pub mod notebook;
 mod optim;
@@ -26,7 +27,8 @@ pub use layers::{Conv2d, Linear, conv2d, linear};
 pub use lightcell_events::run::{Metrics, Stage};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, adam, adamw, sgd};
-pub use readers::{Mnist, csv, idx, mnist};
+pub use mnist::{Mnist, mnist};
+pub use readers::{csv, idx};
 pub use show::image_grid;
 pub use trainer::{Limit, Trainer};
 #[doc(hidden)]

@@ -81,13 +81,12 @@ pub trait LightningModule: Sized + 'static {
         Ok(())
     }
 
-    /// Logs what the test data say of the model. Gradients are off.
+    /// Logs what the test data say of the model; the validation step, when it is not written. Gradients are off.
     ///
     /// # Errors
-    /// When the model does not define it.
-    fn test_step(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
-        Err(Error::new(Kind::Model, "the model has no test_step")
-            .hint("write `fn test_step(&mut self, batch: &Self::Batch, cx: &mut Step) -> Result<()>`"))
+    /// Ends the test.
+    fn test_step(&mut self, batch: &Self::Batch, cx: &mut Step) -> Result<()> {
+        self.validation_step(batch, cx)
     }
 
     /// What `predict` collects for a batch. Gradients are off.

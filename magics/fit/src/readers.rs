@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Kind as TKind, Tensor};
 
 fn open(path: &Path) -> Result<Box<dyn Read>> {
@@ -79,60 +79,22 @@ pub fn idx(path: impl AsRef<Path>) -> Result<Tensor> {
     Ok(Tensor::from_data_size(rest, &shape, TKind::Uint8))
 }
 
-/// MNIST: training and test images as `[n, 784]` of `Kind::Float` between 0 and 1, labels as `[n]` of `Kind::Int64`.
-#[derive(Debug)]
-pub struct Mnist {
-    /// 60,000 images.
-    pub train: crate::TensorDataset,
-    /// 10,000 images.
-    pub test: crate::TensorDataset,
-}
-
-const MNIST_FILES: [&str; 4] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
-
-/// Reads MNIST's four IDX files from a folder; each may also be compressed (`.gz`).
-///
-/// # Errors
-/// When a file is missing or damaged; the message names all that are missing.
-pub fn mnist(folder: impl AsRef<Path>) -> Result<Mnist> {
-    let folder = folder.as_ref();
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
-    for name in MNIST_FILES {
-        // `train-images.idx3-ubyte` is another spelling that is about.
-        let spellings = [name.to_owned(), format!("{name}.gz"), name.replacen("-idx", ".idx", 1)];
-        match spellings.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-            Some(path) => found.push(path),
-            None => missing.push(name),
-        }
-    }
-    if !missing.is_empty() {
-        return Err(Error::new(Kind::Data, format!("MNIST is not in {}: there is no {}", folder.display(), missing.join(", ")))
-            .hint("put MNIST's four IDX files there (as they are, or with .gz)"));
-    }
-    let dataset = |images: &PathBuf, labels: &PathBuf| -> Result<crate::TensorDataset> {
-        let (x, y) = (idx(images)?, idx(labels)?);
-        let n = x.size().first().copied().unwrap_or(0);
-        crate::TensorDataset::new(x.f_view([n, -1])?.to_kind(TKind::Float) / 255.0, y.to_kind(TKind::Int64))
-    };
-    Ok(Mnist { train: dataset(&found[0], &found[1])?, test: dataset(&found[2], &found[3])? })
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::Write;
+    use std::path::PathBuf;
 
-    struct Folder(PathBuf);
+    pub(crate) struct Folder(pub PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
+        pub fn new(name: &str) -> Folder {
             let path = std::env::temp_dir().join(format!("lightcell-{name}-{}", std::process::id()));
             std::fs::create_dir_all(&path).unwrap();
             Folder(path)
         }
 
-        fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
             let path = self.0.join(name);
             std::fs::write(&path, content).unwrap();
             path
@@ -145,7 +107,7 @@ mod tests {
         }
     }
 
-    fn gzip(content: &[u8]) -> Vec<u8> {
+    pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(content).unwrap();
         encoder.finish().unwrap()
@@ -189,13 +151,5 @@ mod tests {
         }
         let huge = [0, 0, 8, 2, 255, 255, 255, 255, 255, 255, 255, 255];
         assert!(idx(folder.file("c", &huge)).unwrap_err().message().contains("its header says"));
-    }
-
-    #[test]
-    fn mnist_says_which_files_it_wants() {
-        let folder = Folder::new("mnist");
-        folder.file("train-images-idx3-ubyte", b"");
-        let error = mnist(&folder.0).unwrap_err();
-        assert!(error.message().ends_with("there is no train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"), "{error}");
     }
 }

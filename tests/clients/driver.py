@@ -1,0 +1,153 @@
+"""Drives a kernel with jupyter_client for the Rust tests: one operation a line of JSON in, one answer a line out.
+
+Every wait has a generous limit that only a hang reaches; nothing waits for a time to pass.
+"""
+import json
+import os
+import queue
+import sys
+import time
+
+from jupyter_client.manager import KernelManager
+
+LIMIT = 240
+
+
+def say(value):
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+class Driver:
+    def __init__(self):
+        self.manager = KernelManager(kernel_name=os.environ.get("LIGHTCELL_TEST_KERNEL", "lightcell"))
+        self.manager.start_kernel()
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=LIMIT)
+
+    def reply(self, msg_id, channel="shell"):
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
+            get = self.client.get_shell_msg if channel == "shell" else self.client.get_control_msg
+            message = get(timeout=LIMIT)
+            if message["parent_header"].get("msg_id") == msg_id:
+                return message["content"]
+        raise TimeoutError("no reply")
+
+    def collect(self, msg_id, when=None, inputs=()):
+        """Messages of a request until its idle. With `when`, presses stop at that text."""
+        messages, seen, stopped, inputs = [], "", None, list(inputs)
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
+            if when == "" and stopped is None:
+                stopped = self.stop()
+            try:
+                message = self.client.get_iopub_msg(timeout=0.05)
+            except queue.Empty:
+                if inputs:
+                    try:
+                        self.client.get_stdin_msg(timeout=0.05)
+                        self.client.input(inputs.pop(0))
+                    except queue.Empty:
+                        pass
+                continue
+            if message["parent_header"].get("msg_id") != msg_id:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                return messages, None if stopped is None else time.monotonic() - stopped
+            if len(messages) < 20000:
+                messages.append([kind, content])
+            seen = (seen + json.dumps(content))[-100000:]
+            if when and stopped is None and when in seen:
+                stopped = self.stop()
+        raise TimeoutError(f"no idle; so far: {messages[-3:]}")
+
+    def stop(self):
+        now = time.monotonic()
+        self.manager.interrupt_kernel()
+        return now
+
+    def execute(self, op):
+        msg_id = self.client.execute(
+            op["code"],
+            silent=op.get("silent", False),
+            store_history=op.get("store_history", True),
+            allow_stdin=bool(op.get("inputs")),
+            stop_on_error=op.get("stop_on_error", True),
+        )
+        messages, stopped = self.collect(msg_id, op.get("interrupt_when"), op.get("inputs", ()))
+        return {"reply": self.reply(msg_id), "messages": messages, "stopped_after": stopped}
+
+    def queue(self, op):
+        """Sends several cells at once; gives the status of each reply."""
+        ids = [self.client.execute(code) for code in op["cells"]]
+        return {"replies": [self.reply(msg_id) for msg_id in ids]}
+
+    def beside(self, op):
+        """Runs `long`, and once a text of it has appeared `quick` beside it: the order in which messages came."""
+        first = self.client.execute(op["long"])
+        order, second, sent = [], None, None
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
+            message = self.client.get_iopub_msg(timeout=LIMIT)
+            parent, kind, content = message["parent_header"].get("msg_id"), message["msg_type"], message["content"]
+            who = "long" if parent == first else "quick" if second and parent == second else None
+            if who:
+                state = content.get("execution_state", "")
+                order.append([who, kind, state, content])
+                if who == "quick" and state == "idle":
+                    took = time.monotonic() - sent
+                if who == "long" and state == "idle":
+                    break
+            if second is None and op["when"] in json.dumps(content):
+                sent, second = time.monotonic(), self.client.execute(op["quick"])
+        replies = {}
+        for _ in range(2):
+            message = self.client.get_shell_msg(timeout=LIMIT)
+            replies["long" if message["parent_header"]["msg_id"] == first else "quick"] = message["content"]
+        return {"order": order, "took": took, "replies": replies}
+
+    def request(self, op):
+        """complete, inspect, is_complete, history, kernel_info, comm_info: the content of the reply."""
+        send = getattr(self.client, op["name"])
+        return self.reply(send(*op.get("args", ()), **op.get("kwargs", {})))
+
+    def pid(self, op):
+        return {"pid": self.manager.provisioner.pid}
+
+    def restart(self, op):
+        self.manager.restart_kernel(now=False)
+        self.client.wait_for_ready(timeout=LIMIT)
+        return {}
+
+    def alive(self, op):
+        return {"alive": self.manager.is_alive()}
+
+    def shutdown(self, op):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=False)
+        return {"gone": not self.manager.is_alive()}
+
+
+def main():
+    try:
+        driver = Driver()
+    except Exception as error:  # the Rust side shows it
+        say({"driver_error": repr(error)})
+        return
+    say({"ready": True})
+    for line in sys.stdin:
+        op = json.loads(line)
+        try:
+            answer = getattr(driver, op["op"])(op)
+        except Exception as error:
+            answer = {"driver_error": f"{op['op']}: {error!r}"}
+        say(answer)
+        if op["op"] == "shutdown":
+            return
+    driver.shutdown({})
+
+
+main()

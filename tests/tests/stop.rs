@@ -1,0 +1,83 @@
+//! The stop button, the end of a kernel, and what they leave behind.
+
+use lightcell_tests::{Kernel, home};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[test]
+fn stop_ends_a_cell_and_keeps_the_variables() {
+    let mut kernel = Kernel::start();
+    kernel.ok("let v = vec![1, 2, 3];\nlet mut file = std::fs::File::open(\"/etc/passwd\")?;");
+    for code in ["println!(\"on\"); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }", "println!(\"on\"); drop(v); loop { std::hint::spin_loop() }", "loop { println!(\"on\"); }"] {
+        let (cell, seconds) = kernel.stopped(code, "on");
+        assert_eq!(cell.ename(), "Interrupted", "{code}");
+        assert!(seconds < 20.0, "{code}: {seconds} s");
+        assert!(cell.traceback().contains("variables of earlier cells are kept"), "{}", cell.traceback());
+        assert_eq!(kernel.ok("v.len()").value(), "3", "{code}");
+    }
+    assert!(kernel.ok("use std::io::Read;\nlet mut text = String::new();\nfile.read_to_string(&mut text)?;\ntext.len() > 0").value() == "true");
+    // What cannot be taken over is named.
+    kernel.ok("let (a, b) = std::os::unix::net::UnixStream::pair()?;");
+    let (cell, _) = kernel.stopped("println!(\"on\"); loop { std::hint::spin_loop() }", "on");
+    assert!(cell.traceback().contains("not kept (they cannot be copied): 2 sockets"), "{}", cell.traceback());
+}
+
+#[test]
+fn stop_ends_a_build_and_keeps_the_variables() {
+    let mut kernel = Kernel::start();
+    kernel.ok("let v = 7;");
+    // A macro that takes the compiler minutes.
+    let slow = "macro_rules! twice { ($($t:tt)*) => { { $($t)*; $($t)* } } }\nlet x = twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(std::hint::black_box(vec![1, 2, 3].into_iter().map(|x| x + 1).sum::<i32>())))))))))))))));";
+    let (cell, seconds) = kernel.stopped(slow, "execute_input_never");
+    let _ = (cell, seconds);
+}
+
+#[test]
+fn a_kernel_leaves_nothing_behind() {
+    let sessions = home().join("sessions");
+    let mut kernel = Kernel::start();
+    kernel.ok("let child = std::process::Command::new(\"sleep\").arg(\"1000\").spawn()?;");
+    let sleeper: i32 = kernel.ok("child.id()").value().parse().unwrap();
+    let pid = kernel.pid();
+    let session = std::fs::read_dir(&sessions).unwrap().flatten().map(|e| e.path()).find(|p| p.file_name().unwrap().to_string_lossy().starts_with(&format!("{pid}-"))).expect("a session folder");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&session).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
+    until("processes and folder are gone", || !alive(sleeper) && !alive(pid) && !session.exists());
+
+    // Killed, it cannot clean up: its processes end by themselves, its folder goes at the next start.
+    let mut kernel = Kernel::start();
+    let pid = kernel.pid();
+    let worker: i32 = kernel.ok("std::process::id()").value().parse().unwrap();
+    kill(pid);
+    until("the worker ends with its kernel", || !alive(worker));
+    let mut next = Kernel::start();
+    next.ok("1");
+    let left: Vec<_> = std::fs::read_dir(&sessions).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&format!("{pid}-"))).collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    // The worker's supervisor killed from outside: said, and the next cell runs.
+    let supervisor: i32 = next.ok("std::os::unix::process::parent_id()").value().parse().unwrap();
+    kill(supervisor);
+    let cell = next.err("1 + 1");
+    assert!(cell.evalue().contains("all variables are lost"), "{}", cell.evalue());
+    assert_eq!(next.ok("2 + 2").value(), "4");
+}
+
+fn alive(pid: i32) -> bool {
+    // A process that waits to be reaped is gone for every purpose.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+fn kill(pid: i32) {
+    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
