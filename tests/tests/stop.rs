@@ -26,10 +26,15 @@ fn stop_ends_a_cell_and_keeps_the_variables() {
 fn stop_ends_a_build_and_keeps_the_variables() {
     let mut kernel = Kernel::start();
     kernel.ok("let v = 7;");
-    // A macro that takes the compiler minutes.
-    let slow = "macro_rules! twice { ($($t:tt)*) => { { $($t)*; $($t)* } } }\nlet x = twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(twice!(std::hint::black_box(vec![1, 2, 3].into_iter().map(|x| x + 1).sum::<i32>())))))))))))))));";
-    let (cell, seconds) = kernel.stopped(slow, "execute_input_never");
-    let _ = (cell, seconds);
+    // A function that takes the compiler long: 65,536 expressions.
+    let nested = "twice!(".repeat(16) + "acc += std::hint::black_box(acc) ^ 3;" + &")".repeat(16);
+    let slow = format!("macro_rules! twice {{ ($($t:tt)*) => {{ $($t)* $($t)* }} }}\nfn slow() -> u64 {{ let mut acc = 1u64; {nested}; acc }}\nslow()");
+    let (cell, seconds) = kernel.stopped(&slow, "macro_rules");
+    assert_eq!((cell.ename(), cell.evalue()), ("Interrupted", "the build was stopped; all variables are kept"));
+    assert!(seconds < 20.0, "{seconds} s");
+    let left = std::process::Command::new("pgrep").args(["-P", &kernel.pid().to_string(), "-x", "cargo"]).output().unwrap();
+    assert!(left.stdout.is_empty(), "cargo still runs");
+    assert_eq!(kernel.ok("v").value(), "7");
 }
 
 #[test]
