@@ -93,8 +93,10 @@ pub struct Completion {
 /// The crates that every session starts with, in the order they are added: name and folder below the sources.
 pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("lightcell", "magics/fit")];
 
-/// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice.
-pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\n";
+/// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` at its end tells
+/// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain.
+pub const PRELUDE: &str =
+    "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\nOk::<(), String>(())?;\n";
 
 /// Text whose completion makes the analyser read what first cells use; a cell with a `let` would do the same and leave a
 /// variable.
