@@ -1,6 +1,6 @@
 //! `lightcell demo`: the main job, from nothing to a trained network in a notebook.
 
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::ui::{self, problem};
 use crate::{jupyter, setup};
 use anyhow::{Context, Result};
@@ -16,14 +16,22 @@ const NEEDED: f64 = 97.0;
 /// Sets up and runs the demo.
 pub fn run() -> Result<ExitCode> {
     let place = Place::find()?;
-    let setup = setup::run(&setup::Options::default())?;
-    let notebook = crate::place::set("LIGHTCELL_DEMO_NOTEBOOK").unwrap_or_else(|| place.join("notebooks/quickstart.ipynb"));
+    let setup = setup::run(None)?;
+    let own = place.join("notebooks/quickstart.ipynb");
+    let notebook = place::set("LIGHTCELL_DEMO_NOTEBOOK").unwrap_or_else(|| own.clone());
+    if !notebook.is_file() {
+        return Err(problem(format!("there is no notebook {}", notebook.display()), "name another in LIGHTCELL_DEMO_NOTEBOOK, or unset it"));
+    }
     let executed = place.join("demo").join(notebook.file_name().unwrap_or_default());
     println!("\nTraining a first network: {}", notebook.display());
-    execute(&setup.python, &setup.kernelspecs, &notebook, &executed)?;
+    let result = execute(&setup.python, &setup.kernelspecs, &notebook, &executed);
+    if result.is_err() && notebook == own && std::fs::read(&own).ok() != std::fs::read(place.join("src/notebooks/quickstart.ipynb")).ok() {
+        ui::note(&format!("{} was changed since it was installed; remove it, and the next run brings the original", own.display()));
+    }
+    result?;
     let accuracy = std::fs::read_to_string(&executed).ok().as_deref().and_then(accuracy);
     println!("\nThe executed notebook: {}", executed.display());
-    println!("Open the original in JupyterLab with `cargo lab`, or `lightcell lab` from anywhere.");
+    println!("Open it in JupyterLab: {} lab {}", ui::me(&place), executed.display());
     match accuracy {
         Some(percent) if percent >= NEEDED => {
             println!("Test accuracy, read from the executed notebook: {percent} %");
@@ -39,6 +47,16 @@ pub fn execute(python: &Path, kernelspecs: &[PathBuf], notebook: &Path, to: &Pat
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    let _ = std::fs::remove_file(to);
+    // What the notebook reads lies beside it; so it does beside the executed one, which then runs again where it is.
+    let data = notebook.with_file_name("data");
+    if let (true, Some(folder)) = (data.is_dir(), to.parent()) {
+        let link = folder.join("data");
+        if std::fs::read_link(&link).ok().as_ref() != Some(&data) {
+            let _ = std::fs::remove_file(&link);
+            let _ = std::os::unix::fs::symlink(&data, &link);
+        }
+    }
     let status = Command::new(python)
         .args(["-c", EXECUTE])
         .arg(notebook)
@@ -49,7 +67,7 @@ pub fn execute(python: &Path, kernelspecs: &[PathBuf], notebook: &Path, to: &Pat
     if status.success() {
         return Ok(());
     }
-    Err(problem(format!("the notebook {} failed; the message is above", notebook.display()), "`lightcell doctor` says whether something is missing"))
+    Err(problem(format!("the notebook {} failed; the message is above", notebook.display()), "run `lightcell doctor`: it says whether something is missing"))
 }
 
 /// The number after `test accuracy` in an output of a notebook.
@@ -63,7 +81,8 @@ pub fn accuracy(notebook: &str) -> Option<f64> {
     };
     let outputs = value["cells"].as_array()?.iter().filter_map(|cell| cell["outputs"].as_array()).flatten();
     let texts = outputs.map(|output| text(&output["text"]) + &text(&output["data"]["text/plain"]));
-    texts.filter_map(|text| number_after(&text.to_lowercase(), "test accuracy")).last()
+    let numbers: Vec<f64> = texts.filter_map(|text| number_after(&text.to_lowercase(), "test accuracy")).collect();
+    numbers.last().copied()
 }
 
 fn number_after(text: &str, mark: &str) -> Option<f64> {
@@ -75,7 +94,7 @@ fn number_after(text: &str, mark: &str) -> Option<f64> {
 
 /// Says how much of the disk is in use; for doctor.
 pub fn store_size(place: &Place) -> String {
-    ui::size(crate::place::size(&place.join("store")))
+    ui::size(place::size(&place.join("store")))
 }
 
 #[cfg(test)]

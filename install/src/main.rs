@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = preflight::platform().and_then(|()| match args.command {
         Command::Demo => demo::run(),
-        Command::Setup(options) => setup::run(&options).map(|_| ExitCode::SUCCESS),
+        Command::Setup(options) => setup::run(Some(&options)).map(|_| ExitCode::SUCCESS),
         Command::Lab { args } => jupyter::lab(&args),
         Command::Selftest { full } => selftest::run(full),
         Command::Doctor { json } => doctor::run(json),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// The installation's folder.
 #[derive(Debug, Clone)]
@@ -49,6 +50,9 @@ pub struct Libtorch {
     pub variant: String,
 }
 
+/// Held while set-up works.
+pub const LOCK: &str = ".setup.lock";
+
 impl Place {
     /// The folder, made or not.
     pub fn find() -> Result<Place> {
@@ -72,10 +76,31 @@ impl Place {
         serde_json::from_str(&std::fs::read_to_string(self.join("setup.json")).ok()?).ok()
     }
 
+    /// Whether set-up has worked here before.
+    pub fn is_ours(&self) -> bool {
+        self.join(LOCK).exists() || self.join("setup.json").exists()
+    }
+
+    /// Refuses a folder that holds other things (such as a home folder): set-up writes `src`, `bin` and the like into
+    /// it, and uninstall removes them again.
+    pub fn check_free(&self) -> Result<()> {
+        if self.is_ours() {
+            return Ok(());
+        }
+        let other = std::fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.file_name()).find(|name| !["logs", "history.jsonl"].iter().any(|own| name == own));
+        match other {
+            Some(name) => Err(ui::problem(
+                format!("{} holds other things already ({})", self.root.display(), name.to_string_lossy()),
+                "set LIGHTCELL_HOME to a folder that is empty or new",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Keeps two set-ups from working in the same folder; waits for the other.
     pub fn lock(&self) -> Result<File> {
         std::fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
-        let file = File::create(self.join(".setup.lock"))?;
+        let file = File::create(self.join(LOCK))?;
         // SAFETY: plain calls on a live descriptor; the lock goes with the process.
         unsafe {
             if libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) != 0 {
@@ -100,19 +125,21 @@ pub fn home() -> Result<PathBuf> {
 /// Jupyter's data folder of the user, by Jupyter's own rules.
 pub fn jupyter_data() -> Result<PathBuf> {
     if let Some(folder) = set("JUPYTER_DATA_DIR") {
-        return Ok(folder);
+        return Ok(std::path::absolute(folder)?);
     }
     Ok(set("XDG_DATA_HOME").map_or_else(|| home().map(|home| home.join(".local/share")), Ok)?.join("jupyter"))
 }
 
 /// The folder for the user's own programs.
 pub fn user_bin() -> Result<PathBuf> {
-    Ok(set("XDG_BIN_HOME").map_or_else(|| home().map(|home| home.join(".local/bin")), Ok)?)
+    set("XDG_BIN_HOME").map_or_else(|| home().map(|home| home.join(".local/bin")), Ok)
 }
 
 /// A program on PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| file.is_file())
+    use std::os::unix::fs::PermissionsExt;
+    let runs = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(runs)
 }
 
 /// Writes a file in one go: beside its place, then in it. A file that is the same stays untouched.
@@ -166,22 +193,44 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
+/// A program that ends when this one is killed: else pip would go on writing below the next run's feet.
+pub fn tied(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs in the new process and makes one system call.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        })
+    }
+}
+
 /// Runs a program with its output in a log file; on failure the end of the log is in the error.
 pub fn run_logged(command: &mut Command, log: &Path, what: &str) -> Result<()> {
+    run_watched(command, log, what, &mut || {})
+}
+
+/// The same, with something to do five times a second while it runs.
+pub fn run_watched(command: &mut Command, log: &Path, what: &str, each: &mut dyn FnMut()) -> Result<()> {
     if let Some(folder) = log.parent() {
         std::fs::create_dir_all(folder)?;
     }
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    let status = command
+    let mut child = tied(command)
         .stdin(std::process::Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
-        .status()
+        .spawn()
         .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
-    if status.success() {
-        return Ok(());
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return if status.success() { Ok(()) } else { Err(failed(what, log)) };
+        }
+        each();
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(200));
     }
-    Err(failed(what, log))
 }
 
 /// The error for a program that failed with its output in a log.
@@ -189,11 +238,34 @@ pub fn failed(what: &str, log: &Path) -> anyhow::Error {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let tail: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail = tail[tail.len().saturating_sub(4)..].join("\n  ");
-    let network = ["Temporary failure in name resolution", "Network is unreachable", "Connection refused", "Could not resolve", "NewConnectionError", "failed to download", "Max retries exceeded"];
-    if network.iter().any(|sign| text.contains(sign)) {
+    if text.contains("No space left on device") {
+        return ui::problem(format!("{what} failed: the disk is full\n  {tail}"), format!("free some space, then run the same command again; the whole output is in {}", log.display()));
+    }
+    if network_fault(&text) {
         return ui::problem(format!("{what} failed: the network cannot be reached\n  {tail}"), format!("connect, then run the same command again; the whole output is in {}", log.display()));
     }
     ui::problem(format!("{what} failed\n  {tail}"), format!("the whole output is in {}", log.display()))
+}
+
+/// Whether pip's, npm's or cargo's output speaks of the network.
+fn network_fault(text: &str) -> bool {
+    let signs = [
+        "Temporary failure in name resolution",
+        "Name or service not known",
+        "Network is unreachable",
+        "Connection refused",
+        "Could not resolve",
+        "NewConnectionError",
+        "ProxyError",
+        "ReadTimeoutError",
+        "SSLError",
+        "failed to download",
+        "Max retries exceeded",
+        "ENOTFOUND",
+        "EAI_AGAIN",
+        "ETIMEDOUT",
+    ];
+    signs.iter().any(|sign| text.contains(sign))
 }
 
 #[cfg(test)]
@@ -216,6 +288,18 @@ pub mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_folder_with_other_things_is_refused() {
+        let place = Place { root: Scratch::new("foreign").0.clone() };
+        assert!(place.check_free().is_ok());
+        let scratch = Scratch::new("foreign");
+        std::fs::write(scratch.0.join(".bashrc"), "").unwrap();
+        let error = place.check_free().unwrap_err().to_string();
+        assert_eq!(error, format!("{} holds other things already (.bashrc)\nhint: set LIGHTCELL_HOME to a folder that is empty or new", scratch.0.display()));
+        drop(place.lock().unwrap());
+        assert!(place.is_ours() && place.check_free().is_ok());
     }
 
     #[test]
@@ -251,5 +335,7 @@ pub mod tests {
         let error = run_logged(Command::new("sh").args(["-c", "echo 'Temporary failure in name resolution'; false"]), &log, "pip").unwrap_err().to_string();
         assert!(error.starts_with("pip failed: the network cannot be reached"), "{error}");
         assert!(error.contains("hint: connect, then run the same command again"), "{error}");
+        let error = run_logged(Command::new("sh").args(["-c", "echo 'OSError: [Errno 28] No space left on device'; false"]), &log, "pip").unwrap_err().to_string();
+        assert!(error.starts_with("pip failed: the disk is full\n  OSError"), "{error}");
     }
 }

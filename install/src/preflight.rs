@@ -40,10 +40,22 @@ pub fn platform() -> Result<()> {
 
 /// Finds all tools.
 pub fn tools() -> Result<Tools> {
-    let (cargo, rustc) = (tool("cargo")?, tool("rustc")?);
-    let rustc_version = output(Command::new(&rustc).arg("-vV"))?;
-    check_rustc(&rustc_version)?;
+    let cargo = cargo()?;
+    let (rustc, rustc_version) = rustc()?;
     Ok(Tools { cargo, rustc, rustc_version, cxx: cxx()?, python: python()? })
+}
+
+/// Cargo's own program.
+pub fn cargo() -> Result<PathBuf> {
+    tool("cargo")
+}
+
+/// rustc's own program and what it says of itself.
+pub fn rustc() -> Result<(PathBuf, String)> {
+    let rustc = tool("rustc")?;
+    let version = output(Command::new(&rustc).arg("-vV"))?;
+    check_rustc(&version)?;
+    Ok((rustc, version))
 }
 
 /// rustup's choice for this folder, else PATH's.
@@ -71,7 +83,10 @@ pub fn numbers(version: &str) -> Option<(u32, u32)> {
 /// The C++ compiler: `CXX`, or the usual names.
 pub fn cxx() -> Result<PathBuf> {
     if let Some(named) = place::set("CXX") {
-        return Ok(named);
+        return match output(Command::new(&named).arg("--version")) {
+            Ok(_) => Ok(named),
+            Err(_) => Err(problem(format!("CXX names {}, which does not run", named.display()), "name a C++ compiler, or unset CXX")),
+        };
     }
     ["c++", "g++", "clang++"]
         .iter()
@@ -91,6 +106,11 @@ pub fn python() -> Result<PathBuf> {
         return Err(problem("Python has no `venv` module", "install it: apt install python3-venv"));
     }
     Ok(python)
+}
+
+/// What a new installation takes, so that a disk that is too small is said before anything begins.
+pub fn check_disk_for_all(folder: &Path, variant: &str) -> Result<()> {
+    check_disk(folder, if variant == "cuda" { 8_000_000_000 } else { 3_000_000_000 })
 }
 
 /// Space on the disk of a folder.
@@ -120,6 +140,25 @@ fn free(folder: &Path) -> u64 {
         }
         let stats = stats.assume_init();
         stats.f_bavail.saturating_mul(stats.f_frsize)
+    }
+}
+
+/// Refuses a place below another Cargo workspace: cargo takes the crate of each session for a stray member of it.
+pub fn no_workspace_above(root: &Path, cargo: &Path) -> Result<()> {
+    let above = |folder: &Path| std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("[workspace"));
+    let Some(workspace) = root.ancestors().skip(1).find(|folder| above(folder)) else { return Ok(()) };
+    // It may exclude this folder; cargo knows.
+    let probe = place::beside(&root.join("probe"));
+    place::write(&probe.join("Cargo.toml"), b"[package]\nname = \"probe\"\nversion = \"0.0.0\"\n\n[lib]\npath = \"lib.rs\"\n")?;
+    place::write(&probe.join("lib.rs"), b"")?;
+    let result = output(Command::new(cargo).args(["metadata", "--offline", "--no-deps", "--format-version=1", "--manifest-path"]).arg(probe.join("Cargo.toml")));
+    let _ = std::fs::remove_dir_all(&probe);
+    match result {
+        Ok(_) => Ok(()),
+        Err(_) => Err(problem(
+            format!("{} lies below the Cargo workspace {}, which cargo would count notebooks' crates into", root.display(), workspace.display()),
+            "set LIGHTCELL_HOME to a folder outside of it",
+        )),
     }
 }
 
@@ -158,6 +197,21 @@ mod tests {
         assert!(check_rustc("rustc 1.95.0\nrelease: 1.95.0").is_ok());
         let error = check_rustc("release: 1.94.1").unwrap_err().to_string();
         assert_eq!(error, "rustc 1.94.1 is too old: Lightcell needs 1.95\nhint: rustup update stable");
+    }
+
+    #[test]
+    fn a_place_below_a_workspace_is_refused() {
+        let scratch = crate::place::tests::Scratch::new("workspace");
+        let (root, cargo) = (scratch.0.join("a/lc"), cargo().unwrap());
+        std::fs::create_dir_all(&root).unwrap();
+        assert!(no_workspace_above(&root, &cargo).is_ok());
+        std::fs::write(scratch.0.join("Cargo.toml"), "[workspace]\n").unwrap();
+        let error = no_workspace_above(&root, &cargo).unwrap_err().to_string();
+        let (root_name, above) = (root.display(), scratch.0.display());
+        assert_eq!(error, format!("{root_name} lies below the Cargo workspace {above}, which cargo would count notebooks' crates into\nhint: set LIGHTCELL_HOME to a folder outside of it"));
+        std::fs::write(scratch.0.join("Cargo.toml"), "[workspace]\nexclude = [\"a\"]\n").unwrap();
+        assert!(no_workspace_above(&root, &cargo).is_ok());
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{jupyter, setup, sources};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the clients in tests/ import.
 const MODULES: &str = "import jupyter_client, nbclient, nbconvert, jupyter_kernel_test, ipykernel";
@@ -15,7 +15,7 @@ const MODULES: &str = "import jupyter_client, nbclient, nbconvert, jupyter_kerne
 pub fn run(full: bool) -> Result<ExitCode> {
     let place = Place::find()?;
     let root = sources::root(&place)?;
-    let installed = setup::run(&setup::Options::default())?;
+    let installed = setup::run(None)?;
     let mut skipped = Vec::new();
     let python = python(&place, &installed, full)?;
     if python.is_none() {
@@ -29,7 +29,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
         let mut command = Command::new(&installed.cargo);
         command.arg("--config").arg(place.join(".cargo/config.toml")).args(args).current_dir(&root);
         command.env("LD_LIBRARY_PATH", library_path(&installed)).env("LIGHTCELL_HOME", &place.root).env("LIGHTCELL_BUILDING", "1");
-        command.env("LIGHTCELL_TEST_SETUP", place.join("setup.json"));
+        if root == installed.src {
+            command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
+        }
         command.env("JUPYTER_PATH", jupyter::jupyter_path(&installed.kernelspecs));
         for (name, value) in [("LIGHTCELL_TEST_PYTHON", &python), ("LIGHTCELL_TEST_MNIST", &mnist)] {
             match value {
@@ -39,22 +41,23 @@ pub fn run(full: bool) -> Result<ExitCode> {
         }
         command
     };
-    let mut steps: Vec<(&str, Command)> = vec![
-        ("format", cargo(&["fmt", "--check"])),
-        ("clippy", cargo(&["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
-        ("unit tests", cargo(&["test", "--release", "--workspace", "--locked", "--exclude", "lightcell-tests"])),
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let mut steps: Vec<(&str, Duration, Command)> = vec![
+        ("format", minutes(2), cargo(&["fmt", "--check"])),
+        ("clippy", minutes(20), cargo(&["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
+        ("unit tests", minutes(30), cargo(&["test", "--release", "--workspace", "--locked", "--exclude", "lightcell-tests"])),
     ];
     if python.is_some() {
-        // Each starts kernels that compile: two cores serve one at a time best.
-        steps.push(("end-to-end tests", cargo(&["test", "--release", "--locked", "-p", "lightcell-tests", "--", "--test-threads=2"])));
+        // Each starts kernels, which compile.
+        steps.push(("end-to-end tests", minutes(30), cargo(&["test", "--release", "--locked", "-p", "lightcell-tests", "--", "--test-threads=2"])));
     }
     let mut failed = Vec::new();
-    for (name, mut command) in steps {
+    for (name, limit, command) in steps {
         println!("\n== {name}");
         let begun = Instant::now();
-        let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-        println!("== {name}: {} in {:.0} s", if status.success() { "ok" } else { "FAILED" }, begun.elapsed().as_secs_f64());
-        if !status.success() {
+        let end = run_within(command, limit)?;
+        println!("== {name}: {} in {:.0} s", end.as_str(), begun.elapsed().as_secs_f64());
+        if end != End::Ok {
             failed.push(name);
         }
     }
@@ -66,6 +69,63 @@ pub fn run(full: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(problem(format!("failed: {}", if failed.is_empty() { "tests were skipped".to_owned() } else { failed.join(", ") }), "the output is above"))
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ok,
+    Failed,
+    TooLong,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            End::Ok => "ok",
+            End::Failed => "FAILED",
+            End::TooLong => "FAILED, stopped at its time limit",
+        }
+    }
+}
+
+/// Runs a step; at its limit, ends it and all it started.
+fn run_within(mut command: Command, limit: Duration) -> Result<End> {
+    let begun = Instant::now();
+    let mut child = place::tied(&mut command).stdin(std::process::Stdio::null()).spawn().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(if status.success() { End::Ok } else { End::Failed });
+        }
+        if begun.elapsed() > limit {
+            for pid in descendants(child.id() as i32) {
+                // SAFETY: a plain call; the process is one that we started, or its child.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            child.wait()?;
+            return Ok(End::TooLong);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process and all below it, from /proc.
+fn descendants(root: i32) -> Vec<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the name, which may hold anything: state and parent.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parents: Vec<(i32, i32)> = all.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() {
+        let of = found[at];
+        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    found
 }
 
 /// So that test programs find libtch and libtorch.
@@ -90,8 +150,10 @@ fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let step = Step::new("clients for the tests");
-    let python = jupyter::make_environment(&place.join("testenv"), &crate::preflight::python()?)?;
-    jupyter::pip_install(place, &python, &["jupyter_client", "nbclient", "nbconvert", "jupyter_kernel_test", "ipykernel", "jupyterlab"])?;
+    step.bytes(260_000_000);
+    let folder = place.join("testenv");
+    let python = jupyter::make_environment(&folder, &crate::preflight::python()?)?;
+    jupyter::pip_install(place, &python, &["jupyter_client", "nbclient", "nbconvert", "jupyter_kernel_test", "ipykernel", "jupyterlab"], &folder, &step)?;
     step.done("installed");
     Ok(Some(python))
 }
@@ -119,4 +181,34 @@ fn mnist(place: &Place, full: bool) -> Result<Option<PathBuf>> {
     let _ = std::fs::remove_dir_all(&work);
     step.done("fetched");
     Ok(Some(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_step_ends_well_or_badly_or_at_its_limit() {
+        let limit = Duration::from_secs(60);
+        assert_eq!(run_within(sh("exit 0"), limit).unwrap(), End::Ok);
+        assert_eq!(run_within(sh("exit 3"), limit).unwrap(), End::Failed);
+    }
+
+    #[test]
+    fn at_the_limit_all_that_a_step_started_ends() {
+        let scratch = place::tests::Scratch::new("limit");
+        let file = scratch.0.join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        assert_eq!(run_within(sh(&script), Duration::from_millis(700)).unwrap(), End::TooLong);
+        let pid = std::fs::read_to_string(file).unwrap();
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        // Gone, or a zombie until its new parent looks.
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
 }

@@ -30,6 +30,8 @@ const PARTS: [&str; 8] = ["Cargo.toml", "Cargo.lock", ".cargo", "kernel", "magic
 pub fn sync(place: &Place) -> Result<PathBuf> {
     let (from, to) = (root(place)?, place.join("src"));
     if from == to {
+        // Without the clone; what was deleted from the notebooks still comes back.
+        notebooks(&to.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
         ui::already("sources", "the installation's own");
         return Ok(to);
     }
@@ -50,7 +52,7 @@ pub fn sync(place: &Place) -> Result<PathBuf> {
     for gone in there.difference(&wanted) {
         let _ = std::fs::remove_file(to.join(gone));
     }
-    notebooks(&from.join("notebooks"), &place.join("notebooks"), &to.join(".installed-notebooks"))?;
+    notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
     ui::already("sources", &format!("{} files in {}", wanted.len(), to.display()));
     Ok(to)
 }
@@ -72,6 +74,20 @@ fn list(root: &Path, part: &Path, into: &mut BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Files below a folder of notebooks that setup did not put there as they are: changed ones, and the user's own.
+pub fn of_user(place: &Place) -> Vec<PathBuf> {
+    let (folder, record) = (place.join("notebooks"), place.join(RECORD));
+    let mut files = BTreeSet::new();
+    let _ = list(&folder, Path::new(""), &mut files);
+    let same = |a: &Path, b: &Path| std::fs::read(a).is_ok_and(|a| std::fs::read(b).is_ok_and(|b| a == b));
+    let beside = |file: &Path| PathBuf::from(file.to_string_lossy().replace(".new.", "."));
+    files.retain(|file| !same(&folder.join(file), &record.join(file)) && !same(&folder.join(file), &record.join(beside(file))));
+    files.into_iter().map(|file| folder.join(file)).collect()
+}
+
+/// What was installed last, to know what the user changed.
+const RECORD: &str = "src/.installed-notebooks";
+
 /// Notebooks are the user's once they are there: one that was changed stays, and the new one goes beside it. `record`
 /// holds what was installed last.
 fn notebooks(from: &Path, to: &Path, record: &Path) -> Result<()> {
@@ -81,12 +97,14 @@ fn notebooks(from: &Path, to: &Path, record: &Path) -> Result<()> {
         let new = std::fs::read(from.join(&file))?;
         let (target, last) = (to.join(&file), record.join(&file));
         let old = std::fs::read(&target).ok();
-        let changed_by_user = old.as_ref().is_some_and(|old| *old != new && std::fs::read(&last).is_ok_and(|last| last != *old));
+        // Without a record (someone removed it) any difference may be the user's.
+        let recorded = std::fs::read(&last).ok();
+        let changed_by_user = old.is_some_and(|old| old != new && recorded.as_ref() != Some(&old));
         if changed_by_user {
             let mut name = target.file_stem().unwrap_or_default().to_owned();
             name.push(".new.");
             name.push(target.extension().unwrap_or_default());
-            if std::fs::read(&last).is_ok_and(|last| last != new) {
+            if recorded.as_ref() != Some(&new) {
                 place::write(&target.with_file_name(name), &new)?;
             }
         } else {
@@ -122,6 +140,28 @@ mod tests {
         notebooks(&from, &to, &record).unwrap();
         assert_eq!(read(to.join("a.ipynb")).as_deref(), Some("mine"));
         assert_eq!(read(to.join("a.new.ipynb")).as_deref(), Some("three"));
+        // The record is lost: still the user's. Deleted by the user: back again.
+        std::fs::remove_dir_all(&record).unwrap();
+        notebooks(&from, &to, &record).unwrap();
+        assert_eq!(read(to.join("a.ipynb")).as_deref(), Some("mine"));
+        std::fs::remove_file(to.join("a.ipynb")).unwrap();
+        notebooks(&from, &to, &record).unwrap();
+        assert_eq!(read(to.join("a.ipynb")).as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn what_is_the_users_among_the_notebooks_is_known() {
+        let scratch = Scratch::new("of-user");
+        let place = Place { root: scratch.0.clone() };
+        for name in ["a.ipynb", "b.ipynb", "data/c.csv"] {
+            place::write(&place.join("notebooks").join(name), name.as_bytes()).unwrap();
+            place::write(&place.join(RECORD).join(name), name.as_bytes()).unwrap();
+        }
+        place::write(&place.join("notebooks/a.new.ipynb"), b"a.ipynb").unwrap();
+        assert_eq!(of_user(&place), Vec::<PathBuf>::new());
+        place::write(&place.join("notebooks/b.ipynb"), b"mine").unwrap();
+        place::write(&place.join("notebooks/own.ipynb"), b"").unwrap();
+        assert_eq!(of_user(&place), [place.join("notebooks/b.ipynb"), place.join("notebooks/own.ipynb")]);
     }
 
     #[test]

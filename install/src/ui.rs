@@ -1,5 +1,6 @@
 //! What the user sees: one line a step, with a bar while it runs.
 
+use crate::place::{Place, on_path};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -101,6 +102,15 @@ pub fn already(name: &str, what: &str) {
 /// Something the user should know.
 pub fn note(text: &str) {
     println!("! {text}");
+}
+
+/// How the user starts this program: by its name where PATH has it, else by where it lies.
+pub fn me(place: &Place) -> String {
+    let program = place.join("bin/lightcell");
+    match on_path("lightcell") {
+        Some(found) if found.canonicalize().ok() == program.canonicalize().ok() => "lightcell".to_owned(),
+        _ => program.display().to_string(),
+    }
 }
 
 /// Bytes for people.

@@ -1,7 +1,8 @@
 //! `lightcell uninstall`: takes away what setup made, and nothing else.
 
 use crate::place::{self, Place};
-use crate::ui;
+use crate::sources;
+use crate::ui::{self, problem};
 use anyhow::{Context, Result};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
 const PARTS: [&str; 16] = [
-    "bin", "src", "notebooks", "libtorch", "libtch", ".cargo", "toolchains", "store", "sessions", "jupyter", "logs", "build", "demo", "testenv", "testdata",
-    "setup.json",
+    "bin", "src", "libtorch", "libtch", ".cargo", "toolchains", "store", "sessions", "jupyter", "logs", "build", "demo", "testenv", "testdata",
+    "history.jsonl", "setup.json",
 ];
 
 /// Removes it all.
@@ -21,20 +22,23 @@ pub fn run(yes: bool) -> Result<ExitCode> {
         println!("There is nothing to remove: {} does not exist.", place.root.display());
         return Ok(ExitCode::SUCCESS);
     }
-    println!("This removes {} ({}), notebooks in it included,", place.root.display(), ui::size(place::size(&place.root)));
+    if !place.is_ours() && specs.is_empty() {
+        return Err(problem(format!("{} is no installation of Lightcell", place.root.display()), "set LIGHTCELL_HOME to the folder that setup used, or unset it"));
+    }
+    let kept = sources::of_user(&place);
+    println!("This removes {} ({})", place.root.display(), ui::size(place::size(&place.root)));
     for spec in &specs {
-        println!("and the kernelspec {}.", spec.display());
+        println!("and the kernelspec {}", spec.display());
     }
-    if !yes && std::io::stdin().is_terminal() {
-        print!("Go on? [y/N] ");
-        std::io::stdout().flush()?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        if !answer.trim().eq_ignore_ascii_case("y") {
-            println!("Nothing was removed.");
-            return Ok(ExitCode::FAILURE);
-        }
+    if !kept.is_empty() {
+        println!("but not your own notebooks and files in {}: {}", place.join("notebooks").display(), names(&kept));
     }
+    if !yes && std::io::stdin().is_terminal() && !confirmed()? {
+        println!("Nothing was removed.");
+        return Ok(ExitCode::FAILURE);
+    }
+    // Not below the feet of a set-up that runs.
+    let lock = place.root.exists().then(|| place.lock()).transpose()?;
     for spec in specs {
         remove(&spec)?;
     }
@@ -45,10 +49,10 @@ pub fn run(yes: bool) -> Result<ExitCode> {
     for part in PARTS {
         remove(&place.join(part))?;
     }
-    for file in ["history.jsonl", ".setup.lock"] {
-        remove(&place.join(file))?;
-    }
+    remove_notebooks(&place.join("notebooks"), &kept)?;
     place::remove_partial(&place.root);
+    remove(&place.join(place::LOCK))?;
+    drop(lock);
     // Only if nothing of the user's is left in it.
     let _ = std::fs::remove_dir(&place.root);
     println!("Lightcell is removed.");
@@ -56,6 +60,37 @@ pub fn run(yes: bool) -> Result<ExitCode> {
         ui::note(&format!("{} holds files that are not Lightcell's and stays", place.root.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn confirmed() -> Result<bool> {
+    print!("Go on? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+/// The first few names.
+fn names(files: &[PathBuf]) -> String {
+    let shown: Vec<_> = files.iter().take(3).map(|file| file.file_name().unwrap_or_default().to_string_lossy()).collect();
+    let more = files.len().saturating_sub(3);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// Removes the folder of notebooks but for what is the user's.
+fn remove_notebooks(folder: &Path, kept: &[PathBuf]) -> Result<()> {
+    if kept.is_empty() {
+        return remove(folder);
+    }
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        match kept.iter().any(|file| file.starts_with(&path)) {
+            true if path.is_dir() => remove_notebooks(&path, kept)?,
+            true => {}
+            false => remove(&path)?,
+        }
+    }
+    Ok(())
 }
 
 /// Those that setup recorded and the user's default one, as far as they are this installation's.
@@ -76,4 +111,31 @@ fn remove(path: &Path) -> Result<()> {
         Err(_) => return Ok(()),
     };
     result.with_context(|| format!("cannot remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::tests::Scratch;
+
+    #[test]
+    fn the_users_notebooks_stay() {
+        let scratch = Scratch::new("uninstall");
+        for name in ["a.ipynb", "data/b.csv", "more/mine.ipynb", "more/c.ipynb"] {
+            place::write(&scratch.0.join("notebooks").join(name), b"").unwrap();
+        }
+        let folder = scratch.0.join("notebooks");
+        let kept = [folder.join("more/mine.ipynb")];
+        remove_notebooks(&folder, &kept).unwrap();
+        assert!(kept[0].exists());
+        assert_eq!((std::fs::read_dir(&folder).unwrap().count(), std::fs::read_dir(folder.join("more")).unwrap().count()), (1, 1));
+        remove_notebooks(&folder, &[]).unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let files: Vec<PathBuf> = ["/x/a", "/x/b", "/x/c", "/x/d", "/x/e"].map(PathBuf::from).to_vec();
+        assert_eq!((names(&files[..2]), names(&files)), ("a, b".to_owned(), "a, b, c and 2 more".to_owned()));
+    }
 }
