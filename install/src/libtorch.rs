@@ -158,13 +158,17 @@ fn of_python() -> Option<Libtorch> {
 }
 
 fn fetch(place: &Place, tools: &Tools, variant: &str, target: &Path) -> Result<()> {
-    let (disk, shown) = if variant == "cuda" { (8_000_000_000, 4_700_000_000) } else { (1_500_000_000, 490_000_000) };
+    let (disk, shown) = if variant == "cuda" { (8_000_000_000, 3_700_000_000) } else { (1_500_000_000, 490_000_000) };
     crate::preflight::check_disk(&place.root, disk)?;
     // Kept until all of it is unpacked: a run that was killed goes on with the wheels that are whole.
     let downloads = place.join("libtorch/.downloads");
     std::fs::create_dir_all(&downloads).with_context(|| format!("cannot make {}", downloads.display()))?;
-    for left in std::fs::read_dir(&downloads)?.flatten().filter(|entry| entry.path().is_dir()) {
-        std::fs::remove_dir_all(left.path())?;
+    for left in std::fs::read_dir(&downloads)?.flatten().map(|entry| entry.path()) {
+        if left.is_dir() {
+            std::fs::remove_dir_all(left)?;
+        } else if !WHEELS.iter().any(|wheel| find_wheel(&downloads, wheel.name).is_ok_and(|file| file == left)) {
+            std::fs::remove_file(left)?;
+        }
     }
     let step = Step::new(&format!("libtorch {VERSION} ({variant})"));
     download(place, tools, variant, &downloads, &step)?;
@@ -194,15 +198,21 @@ fn download(place: &Place, tools: &Tools, variant: &str, folder: &Path, step: &S
         if let Ok(cut) = find_wheel(folder, wheel.name) {
             std::fs::remove_file(cut)?;
         }
-        pip(place, &python, &format!("{}=={}", wheel.name, wheel.version), &["--no-deps"], folder, step)?;
+        let log = pip_log(place);
+        let mut command = pip(&python, &[format!("{}=={}", wheel.name, wheel.version)], folder);
+        let what = format!("the download of {} with pip", wheel.name);
+        place::run_watched(command.arg("--no-deps"), &log, &what, &mut || step.at(place::size(folder), wheel.name))?;
         check_wheel(wheel, &find_wheel(folder, wheel.name)?)?;
     }
     if variant == "cuda" {
-        // With their own requirements: the toolkit is but a name for the packages that hold the libraries. pip checks
-        // them against the sums of its index.
-        for requirement in cuda_requirements(&find_wheel(folder, "torch")?)? {
-            pip(place, &python, &requirement, &[], folder, step)?;
-        }
+        // In one call, with their own requirements: the toolkit is but a name for the packages that hold the libraries,
+        // and cuDNN asks for cuBLAS in any version. pip checks them against the sums of its index. In a folder of their
+        // own, because one of another version would be unpacked too.
+        let requirements = cuda_requirements(&find_wheel(folder, "torch")?)?;
+        let libraries = folder.join("cuda");
+        std::fs::create_dir_all(&libraries)?;
+        let mut command = pip(&python, &requirements, &libraries);
+        place::run_watched(&mut command, &pip_log(place), "the download of CUDA's libraries with pip", &mut || step.at(place::size(folder), "CUDA"))?;
     }
     Ok(())
 }
@@ -228,21 +238,24 @@ fn pip_python(place: &Place, tools: &Tools) -> Result<PathBuf> {
     crate::jupyter::environment(place, &tools.python)
 }
 
-fn pip(place: &Place, python: &Path, requirement: &str, flags: &[&str], folder: &Path, step: &Step) -> Result<()> {
+fn pip_log(place: &Place) -> PathBuf {
+    place.join("logs/pip-download.log")
+}
+
+fn pip(python: &Path, requirements: &[String], folder: &Path) -> Command {
     let mut command = Command::new(python);
+    command.args(["-m", "pip", "download", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"]);
+    // Wheels of another Python than the one that runs pip hold the same libraries: one set, one sum.
+    command.args(["--python-version=3.11", "--implementation=cp"]).args(platforms().map(|tag| format!("--platform={tag}")));
     // pip's temporary files go where the bar looks.
+    command.arg("-d").arg(folder).args(requirements).env("TMPDIR", folder);
     command
-        .args(["-m", "pip", "download", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"])
-        .args(["--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64"])
-        .args(["--platform=manylinux_2_25_x86_64", "--platform=manylinux2014_x86_64", "--platform=manylinux_2_27_x86_64"])
-        .args(flags)
-        .arg("-d")
-        .arg(folder)
-        .arg(requirement)
-        .env("TMPDIR", folder);
-    let name: String = requirement.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
-    let log = place.join("logs/pip-download.log");
-    place::run_watched(&mut command, &log, &format!("the download of {name} with pip"), &mut || step.at(place::size(folder), &name))
+}
+
+/// The platforms whose wheels run where torch's own runs. pip takes each by its exact name only.
+fn platforms() -> impl Iterator<Item = String> {
+    let named = ["manylinux1", "manylinux2010", "manylinux2014"].map(|name| format!("{name}_x86_64"));
+    named.into_iter().chain((5..=28).map(|minor| format!("manylinux_2_{minor}_x86_64")))
 }
 
 fn find_wheel(folder: &Path, name: &str) -> Result<PathBuf> {
@@ -283,11 +296,16 @@ fn requirements(metadata: &str) -> Vec<String> {
         .collect()
 }
 
+fn wheels(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    Ok(files.filter(|file| file.extension().is_some_and(|ext| ext == "whl")).collect())
+}
+
 /// Takes what is needed out of the wheels.
 fn unpack(variant: &str, downloads: &Path, ready: &Path, step: &Step) -> Result<()> {
     let mut done = 0;
-    for entry in std::fs::read_dir(downloads)?.flatten().filter(|entry| entry.path().extension().is_some_and(|ext| ext == "whl")) {
-        let mut archive = zip::ZipArchive::new(File::open(entry.path())?)?;
+    for wheel in wheels(downloads)?.into_iter().chain(wheels(&downloads.join("cuda")).unwrap_or_default()) {
+        let mut archive = zip::ZipArchive::new(File::open(&wheel)?).with_context(|| format!("cannot read {}", wheel.display()))?;
         for index in 0..archive.len() {
             let mut file = archive.by_index(index)?;
             let Some(name) = file.enclosed_name().map(Path::to_owned) else { continue };
@@ -366,6 +384,18 @@ mod tests {
         assert_eq!([choice(None, true), choice(None, false), choice(Some(""), true)].map(Result::unwrap), ["cuda", "cpu", "cuda"]);
         assert_eq!([choice(Some("cpu"), true), choice(Some("cuda"), false)].map(Result::unwrap), ["cpu", "cuda"]);
         assert_eq!(choice(Some("gpu"), true).unwrap_err().to_string(), "LIGHTCELL_LIBTORCH is gpu\nhint: set it to cpu or cuda, or unset it");
+    }
+
+    #[test]
+    fn pip_is_asked_for_the_platforms_of_all_wheels() {
+        // Those of torch 2.13.0 and of what it requires.
+        let all: Vec<String> = platforms().collect();
+        for tag in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_18", "manylinux2014", "manylinux_2_12", "manylinux1"] {
+            assert!(all.contains(&format!("{tag}_x86_64")), "{tag}");
+        }
+        let command = pip(Path::new("python3"), &["torch==2.13.0".into()], Path::new("/d"));
+        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        assert!(args.starts_with(&["-m".into(), "pip".into(), "download".into()]) && args.ends_with(&["-d".into(), "/d".into(), "torch==2.13.0".into()]), "{args:?}");
     }
 
     #[test]
