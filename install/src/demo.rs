@@ -20,13 +20,22 @@ pub fn run() -> Result<ExitCode> {
     let own = place.join("notebooks/quickstart.ipynb");
     let notebook = place::set("LIGHTCELL_DEMO_NOTEBOOK").unwrap_or_else(|| own.clone());
     if !notebook.is_file() {
-        return Err(problem(format!("there is no notebook {}", notebook.display()), "name another in LIGHTCELL_DEMO_NOTEBOOK, or unset it"));
+        return Err(problem(
+            format!("there is no notebook {}", notebook.display()),
+            "name another in LIGHTCELL_DEMO_NOTEBOOK, or unset it",
+        ));
     }
     let executed = place.join("demo").join(notebook.file_name().unwrap_or_default());
     println!("\nTraining a first network: {}", notebook.display());
     let result = execute(&setup.python, &setup.kernelspecs, &notebook, &executed);
-    if result.is_err() && notebook == own && std::fs::read(&own).ok() != std::fs::read(place.join("src/notebooks/quickstart.ipynb")).ok() {
-        ui::note(&format!("{} was changed since it was installed; remove it, and the next run brings the original", own.display()));
+    if result.is_err()
+        && notebook == own
+        && std::fs::read(&own).ok() != std::fs::read(place.join("src/notebooks/quickstart.ipynb")).ok()
+    {
+        ui::note(&format!(
+            "{} was changed since it was installed; remove it, and the next run brings the original",
+            own.display()
+        ));
     }
     result?;
     let accuracy = std::fs::read_to_string(&executed).ok().as_deref().and_then(accuracy);
@@ -37,8 +46,14 @@ pub fn run() -> Result<ExitCode> {
             println!("Test accuracy, read from the executed notebook: {percent} %");
             Ok(ExitCode::SUCCESS)
         }
-        Some(percent) => Err(problem(format!("the test accuracy in the executed notebook is {percent} %, below {NEEDED} %"), "run it again; if it stays so, please report it with the notebook")),
-        None => Err(problem("the executed notebook holds no test accuracy", format!("open it and look: {}", executed.display()))),
+        Some(percent) => Err(problem(
+            format!("the test accuracy in the executed notebook is {percent} %, below {NEEDED} %"),
+            "run it again; if it stays so, please report it with the notebook",
+        )),
+        None => Err(problem(
+            "the executed notebook holds no test accuracy",
+            format!("open it and look: {}", executed.display()),
+        )),
     }
 }
 
@@ -67,7 +82,10 @@ pub fn execute(python: &Path, kernelspecs: &[PathBuf], notebook: &Path, to: &Pat
     if status.success() {
         return Ok(());
     }
-    Err(problem(format!("the notebook {} failed; the message is above", notebook.display()), "run `lightcell doctor`: it says whether something is missing"))
+    Err(problem(
+        format!("the notebook {} failed; the message is above", notebook.display()),
+        "run `lightcell doctor`: it says whether something is missing",
+    ))
 }
 
 /// The number after `test accuracy` in an output of a notebook.
@@ -79,17 +97,30 @@ pub fn accuracy(notebook: &str) -> Option<f64> {
             other => other.as_str().unwrap_or_default().to_owned(),
         }
     };
-    let outputs = value["cells"].as_array()?.iter().filter_map(|cell| cell["outputs"].as_array()).flatten();
+    let outputs = value["cells"]
+        .as_array()?
+        .iter()
+        .filter_map(|cell| cell["outputs"].as_array())
+        .flatten();
     let texts = outputs.map(|output| text(&output["text"]) + &text(&output["data"]["text/plain"]));
-    let numbers: Vec<f64> = texts.filter_map(|text| number_after(&text.to_lowercase(), "test accuracy")).collect();
+    let numbers: Vec<f64> = texts
+        .filter_map(|text| number_after(&text.to_lowercase(), "test accuracy"))
+        .collect();
     numbers.last().copied()
 }
 
 fn number_after(text: &str, mark: &str) -> Option<f64> {
     let rest = &text[text.find(mark)? + mark.len()..];
     let start = rest.find(|c: char| c.is_ascii_digit())?;
-    let number: String = rest[start..].chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-    rest[start + number.len()..].trim_start().starts_with('%').then(|| number.parse().ok()).flatten()
+    let number: String = rest[start..]
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
+    rest[start + number.len()..]
+        .trim_start()
+        .starts_with('%')
+        .then(|| number.parse().ok())
+        .flatten()
 }
 
 /// Says how much of the disk is in use; for doctor.
@@ -102,13 +133,21 @@ mod tests {
     use super::*;
 
     fn notebook(output: &str) -> String {
-        format!(r#"{{"cells": [{{"cell_type": "markdown"}}, {{"source": ["test accuracy 99 %"], "outputs": [{output}]}}]}}"#)
+        format!(
+            r#"{{"cells": [{{"cell_type": "markdown"}}, {{"source": ["test accuracy 99 %"], "outputs": [{output}]}}]}}"#
+        )
     }
 
     #[test]
     fn the_accuracy_is_read_from_outputs_only() {
-        assert_eq!(accuracy(&notebook(r#"{"text": ["x\n", "test accuracy 97.8 %\n"]}"#)), Some(97.8));
-        assert_eq!(accuracy(&notebook(r#"{"data": {"text/plain": "Test accuracy: 9.5 %"}}"#)), Some(9.5));
+        assert_eq!(
+            accuracy(&notebook(r#"{"text": ["x\n", "test accuracy 97.8 %\n"]}"#)),
+            Some(97.8)
+        );
+        assert_eq!(
+            accuracy(&notebook(r#"{"data": {"text/plain": "Test accuracy: 9.5 %"}}"#)),
+            Some(9.5)
+        );
         assert_eq!(accuracy(&notebook("")), None);
         assert_eq!(accuracy(&notebook(r#"{"text": "test accuracy unknown"}"#)), None);
         assert_eq!(accuracy(&notebook(r#"{"text": "test accuracy 97 of 100"}"#)), None);

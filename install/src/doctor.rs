@@ -39,7 +39,10 @@ pub fn run(json: bool) -> Result<ExitCode> {
             && rows.iter().any(|row| row.mend.as_deref() == Some(SETUP))
             && ui::me(&place) != "lightcell"
         {
-            println!("\n`lightcell` is not on your PATH; here it is {}", std::env::current_exe()?.display());
+            println!(
+                "\n`lightcell` is not on your PATH; here it is {}",
+                std::env::current_exe()?.display()
+            );
         }
     }
     let missing = rows.iter().any(|row| row.state == State::Missing);
@@ -63,11 +66,21 @@ fn table(rows: &[Row]) -> String {
 }
 
 fn ok(part: &'static str, what: impl Into<String>) -> Row {
-    Row { part, state: State::Ok, what: what.into(), mend: None }
+    Row {
+        part,
+        state: State::Ok,
+        what: what.into(),
+        mend: None,
+    }
 }
 
 fn missing(part: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Row {
-    Row { part, state: State::Missing, what: what.into(), mend: Some(mend.into()) }
+    Row {
+        part,
+        state: State::Missing,
+        what: what.into(),
+        mend: Some(mend.into()),
+    }
 }
 
 /// From a finding whose error has its hint on a second line.
@@ -86,13 +99,23 @@ fn look() -> Vec<Row> {
     let rustc = preflight::rustc();
     let sources = rustc.as_ref().is_ok_and(|(program, _)| preflight::rust_src(program));
     let mut rows = vec![
-        row("rustc", rustc, |(_, version)| version.lines().next().unwrap_or_default().to_owned()),
-        row("cargo", preflight::cargo().and_then(|cargo| output(Command::new(cargo).arg("--version"))), Clone::clone),
+        row("rustc", rustc, |(_, version)| {
+            version.lines().next().unwrap_or_default().to_owned()
+        }),
+        row(
+            "cargo",
+            preflight::cargo().and_then(|cargo| output(Command::new(cargo).arg("--version"))),
+            Clone::clone,
+        ),
     ];
     rows.push(if sources {
         ok("rust-src", "sources of the standard library")
     } else {
-        missing("rust-src", "missing: types of variables and completions need it", "rustup component add rust-src")
+        missing(
+            "rust-src",
+            "missing: types of variables and completions need it",
+            "rustup component add rust-src",
+        )
     });
     rows.push(row("C++ compiler", preflight::cxx(), |path| path.display().to_string()));
     rows.push(row("Python", preflight::python(), |path| path.display().to_string()));
@@ -108,53 +131,104 @@ fn look() -> Vec<Row> {
 fn driver() -> Row {
     match std::fs::read_to_string("/proc/driver/nvidia/version") {
         Ok(text) => ok("NVIDIA driver", text.lines().next().unwrap_or_default().to_owned()),
-        Err(_) => Row { part: "NVIDIA driver", state: State::None, what: "none: the CPU is used".into(), mend: None },
+        Err(_) => Row {
+            part: "NVIDIA driver",
+            state: State::None,
+            what: "none: the CPU is used".into(),
+            mend: None,
+        },
     }
 }
 
 fn nvml() -> Row {
     let loaded = ["libnvidia-ml.so.1", "libnvidia-ml.so"].iter().any(|name| {
-        let Ok(name) = std::ffi::CString::new(*name) else { return false };
+        let Ok(name) = std::ffi::CString::new(*name) else {
+            return false;
+        };
         // SAFETY: loads a library of the driver by its name, or fails.
         unsafe { !libc::dlopen(name.as_ptr(), libc::RTLD_LAZY).is_null() }
     });
     match (loaded, Path::new("/proc/driver/nvidia/version").exists()) {
         (true, _) => ok("NVML", "loadable"),
-        (false, true) => missing("NVML", "the driver is there but its library is not", "install the driver's user libraries (libnvidia-ml.so.1)"),
-        (false, false) => Row { part: "NVML", state: State::None, what: "none, as there is no driver".into(), mend: None },
+        (false, true) => missing(
+            "NVML",
+            "the driver is there but its library is not",
+            "install the driver's user libraries (libnvidia-ml.so.1)",
+        ),
+        (false, false) => Row {
+            part: "NVML",
+            state: State::None,
+            what: "none, as there is no driver".into(),
+            mend: None,
+        },
     }
 }
 
 fn installation(place: &Place, rows: &mut Vec<Row>) {
     let Some(setup) = place.setup() else {
-        rows.push(missing("installation", format!("not set up in {}", place.root.display()), SETUP));
+        rows.push(missing(
+            "installation",
+            format!("not set up in {}", place.root.display()),
+            SETUP,
+        ));
         for part in ["libtorch", "libtch", "kernel", "worker, store", "Jupyter", "kernelspec"] {
             rows.push(missing(part, "comes with the installation", SETUP));
         }
         return;
     };
-    rows.push(ok("installation", format!("{} in {}", setup.version, place.root.display())));
+    rows.push(ok(
+        "installation",
+        format!("{} in {}", setup.version, place.root.display()),
+    ));
     rows.push(match libtorch::inspect(&setup.libtorch.path) {
-        Some(found) if libtorch::suits(&found.version) => ok("libtorch", format!("{} ({})", found.version, found.variant)),
-        Some(found) => missing("libtorch", format!("{} is not {}", found.version, libtorch::VERSION), SETUP),
+        Some(found) if libtorch::suits(&found.version) => {
+            ok("libtorch", format!("{} ({})", found.version, found.variant))
+        }
+        Some(found) => missing(
+            "libtorch",
+            format!("{} is not {}", found.version, libtorch::VERSION),
+            SETUP,
+        ),
         None => missing("libtorch", format!("not in {}", setup.libtorch.path.display()), SETUP),
     });
     let library = setup.libtch.join("libtch.so");
     rows.push(if crate::libtch::is_whole(&library) {
         ok("libtch", library.display().to_string())
     } else {
-        missing("libtch", format!("{} is not there or damaged", library.display()), SETUP)
+        missing(
+            "libtch",
+            format!("{} is not there or damaged", library.display()),
+            SETUP,
+        )
     });
     let file = |part: &'static str, path: std::path::PathBuf| {
-        if path.is_file() { ok(part, path.display().to_string()) } else { missing(part, format!("{} is not there", path.display()), SETUP) }
+        if path.is_file() {
+            ok(part, path.display().to_string())
+        } else {
+            missing(part, format!("{} is not there", path.display()), SETUP)
+        }
     };
     let kernel = place.join("bin/lightcell-kernel");
     rows.push(file("kernel", kernel.clone()));
-    let prepared = Command::new(&kernel).args(["prepare", "--check"]).env("LIGHTCELL_HOME", &place.root).output();
+    let prepared = Command::new(&kernel)
+        .args(["prepare", "--check"])
+        .env("LIGHTCELL_HOME", &place.root)
+        .output();
     rows.push(match prepared {
-        Ok(out) if out.status.success() => ok("worker, store", format!("for {}, {}", setup.rustc_version.lines().next().unwrap_or_default(), crate::demo::store_size(place))),
+        Ok(out) if out.status.success() => ok(
+            "worker, store",
+            format!(
+                "for {}, {}",
+                setup.rustc_version.lines().next().unwrap_or_default(),
+                crate::demo::store_size(place)
+            ),
+        ),
         Ok(out) => {
-            let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            let text = format!(
+                "{}{}",
+                String::from_utf8_lossy(&out.stdout),
+                String::from_utf8_lossy(&out.stderr)
+            );
             missing("worker, store", text.trim().to_owned(), SETUP)
         }
         Err(_) => missing("worker, store", "the kernel's program does not run", SETUP),
@@ -162,7 +236,11 @@ fn installation(place: &Place, rows: &mut Vec<Row>) {
     rows.push(if jupyter::works(&setup.python) {
         ok("Jupyter", setup.python.display().to_string())
     } else {
-        missing("Jupyter", format!("{} has no JupyterLab, nbclient and nbconvert", setup.python.display()), SETUP)
+        missing(
+            "Jupyter",
+            format!("{} has no JupyterLab, nbclient and nbconvert", setup.python.display()),
+            SETUP,
+        )
     });
     for spec in &setup.kernelspecs {
         rows.push(file("kernelspec", spec.join("kernel.json")));
@@ -175,13 +253,28 @@ mod tests {
 
     #[test]
     fn the_table_says_what_to_do() {
-        let rows = [ok("rustc", "1.95"), missing("libtch", "gone", SETUP), Row { part: "NVML", state: State::None, what: "none".into(), mend: None }];
-        assert_eq!(table(&rows), "✓ rustc         1.95\n✗ libtch        gone\n                mend: lightcell setup\n– NVML          none\n");
+        let rows = [
+            ok("rustc", "1.95"),
+            missing("libtch", "gone", SETUP),
+            Row {
+                part: "NVML",
+                state: State::None,
+                what: "none".into(),
+                mend: None,
+            },
+        ];
+        assert_eq!(
+            table(&rows),
+            "✓ rustc         1.95\n✗ libtch        gone\n                mend: lightcell setup\n– NVML          none\n"
+        );
     }
 
     #[test]
     fn an_errors_hint_is_its_mend() {
         let found: Result<()> = Err(ui::problem("no compiler", "install one"));
-        assert_eq!(row("C++ compiler", found, |()| String::new()), missing("C++ compiler", "no compiler", "install one"));
+        assert_eq!(
+            row("C++ compiler", found, |()| String::new()),
+            missing("C++ compiler", "no compiler", "install one")
+        );
     }
 }

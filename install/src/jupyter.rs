@@ -25,8 +25,17 @@ pub fn provide(place: &Place, tools: &Tools) -> Result<PathBuf> {
     let step = Step::new("Jupyter (private)");
     step.bytes(245_000_000);
     let python = environment(place, &tools.python)?;
-    pip_install(place, &python, &["jupyterlab", "nbclient", "nbconvert"], &place.join("jupyter"), &step)?;
-    step.done(&format!("installed, {} on disk", ui::size(place::size(&place.join("jupyter")))));
+    pip_install(
+        place,
+        &python,
+        &["jupyterlab", "nbclient", "nbconvert"],
+        &place.join("jupyter"),
+        &step,
+    )?;
+    step.done(&format!(
+        "installed, {} on disk",
+        ui::size(place::size(&place.join("jupyter")))
+    ));
     Ok(python)
 }
 
@@ -45,14 +54,24 @@ fn of_user() -> Option<PathBuf> {
 fn of_first_line(script: &[u8]) -> Option<PathBuf> {
     let first = String::from_utf8_lossy(script.split(|byte| *byte == b'\n').next()?).into_owned();
     let python = PathBuf::from(first.strip_prefix("#!")?.split_whitespace().next()?);
-    python.file_name()?.to_string_lossy().starts_with("python").then_some(python)
+    python
+        .file_name()?
+        .to_string_lossy()
+        .starts_with("python")
+        .then_some(python)
 }
 
 /// Pythons of the prefixes whose share/jupyter is among Jupyter's data folders.
 fn of_paths(json: &str) -> Vec<PathBuf> {
     let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
-    let folders = value["data"].as_array().into_iter().flatten().filter_map(|folder| folder.as_str());
-    folders.filter_map(|folder| Some(Path::new(folder.strip_suffix("/share/jupyter")?).join("bin/python3"))).collect()
+    let folders = value["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|folder| folder.as_str());
+    folders
+        .filter_map(|folder| Some(Path::new(folder.strip_suffix("/share/jupyter")?).join("bin/python3")))
+        .collect()
 }
 
 /// Whether a Python has all modules.
@@ -72,16 +91,33 @@ pub fn make_environment(folder: &Path, python: &Path) -> Result<PathBuf> {
         return Ok(own);
     }
     let _ = std::fs::remove_dir_all(folder);
-    output(Command::new(python).args(["-m", "venv"]).arg(folder))
-        .map_err(|error| problem(format!("Python cannot make an environment: {error}"), "install its venv module: apt install python3-venv"))?;
+    output(Command::new(python).args(["-m", "venv"]).arg(folder)).map_err(|error| {
+        problem(
+            format!("Python cannot make an environment: {error}"),
+            "install its venv module: apt install python3-venv",
+        )
+    })?;
     Ok(own)
 }
 
 /// Installs packages into an environment; the bar shows how it grows.
 pub fn pip_install(place: &Place, python: &Path, packages: &[&str], folder: &Path, step: &Step) -> Result<()> {
     let mut command = Command::new(python);
-    command.args(["-m", "pip", "install", "--progress-bar=off", "--upgrade-strategy=only-if-needed"]).args(packages);
-    place::run_watched(&mut command, &place.join("logs/pip-install.log"), "the installation with pip", &mut || step.at(place::size(folder), ""))
+    command
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--progress-bar=off",
+            "--upgrade-strategy=only-if-needed",
+        ])
+        .args(packages);
+    place::run_watched(
+        &mut command,
+        &place.join("logs/pip-install.log"),
+        "the installation with pip",
+        &mut || step.at(place::size(folder), ""),
+    )
 }
 
 /// Opens JupyterLab with the notebooks: the clone's, when it is there.
@@ -90,9 +126,16 @@ pub fn lab(args: &[String]) -> Result<ExitCode> {
     let setup = crate::setup::run(None)?;
     let place = Place::find()?;
     let sources = crate::sources::root(&place)?;
-    let notebooks = if sources == setup.src { place.join("notebooks") } else { sources.join("notebooks") };
+    let notebooks = if sources == setup.src {
+        place.join("notebooks")
+    } else {
+        sources.join("notebooks")
+    };
     let mut command = Command::new(&setup.python);
-    command.args(["-m", "jupyterlab"]).args(args.iter().map(|arg| absolute(arg))).current_dir(notebooks);
+    command
+        .args(["-m", "jupyterlab"])
+        .args(args.iter().map(|arg| absolute(arg)))
+        .current_dir(notebooks);
     // SAFETY: asks for a number.
     if unsafe { libc::geteuid() } == 0 {
         // In a container one is often root, and Jupyter would only say that it wants this.
@@ -105,14 +148,22 @@ pub fn lab(args: &[String]) -> Result<ExitCode> {
 /// A file that is named from the user's folder, as JupyterLab starts in another one.
 fn absolute(arg: &str) -> PathBuf {
     let path = PathBuf::from(arg);
-    if path.exists() { std::path::absolute(&path).unwrap_or(path) } else { path }
+    if path.exists() {
+        std::path::absolute(&path).unwrap_or(path)
+    } else {
+        path
+    }
 }
 
 /// Folders in which this installation's kernelspecs are found, whatever Jupyter runs them, before those of the user's.
 pub fn jupyter_path(kernelspecs: &[PathBuf]) -> std::ffi::OsString {
-    let own = kernelspecs.iter().filter_map(|spec| spec.parent()?.parent()).map(Path::to_owned);
+    let own = kernelspecs
+        .iter()
+        .filter_map(|spec| spec.parent()?.parent())
+        .map(Path::to_owned);
     let users = std::env::var_os("JUPYTER_PATH").unwrap_or_default();
-    std::env::join_paths(own.chain(std::env::split_paths(&users).filter(|path| !path.as_os_str().is_empty()))).unwrap_or(users)
+    std::env::join_paths(own.chain(std::env::split_paths(&users).filter(|path| !path.as_os_str().is_empty())))
+        .unwrap_or(users)
 }
 
 #[cfg(test)]
@@ -121,12 +172,18 @@ mod tests {
 
     #[test]
     fn jupyters_python_is_found() {
-        assert_eq!(of_first_line(b"#!/a/bin/python3.11\nimport re"), Some("/a/bin/python3.11".into()));
+        assert_eq!(
+            of_first_line(b"#!/a/bin/python3.11\nimport re"),
+            Some("/a/bin/python3.11".into())
+        );
         assert_eq!(of_first_line(b"#!/usr/bin/env bash\nexec pyenv"), None);
         assert_eq!(of_first_line(b"#!/bin/sh\nexec /a/very/long/path/python"), None);
         assert_eq!(of_first_line(b"\x7fELF"), None);
         let paths = r#"{"config": ["/x"], "data": ["/home/u/.local/share/jupyter", "/v/share/jupyter", "/odd"]}"#;
-        assert_eq!(of_paths(paths), [PathBuf::from("/home/u/.local/bin/python3"), "/v/bin/python3".into()]);
+        assert_eq!(
+            of_paths(paths),
+            [PathBuf::from("/home/u/.local/bin/python3"), "/v/bin/python3".into()]
+        );
         assert_eq!(of_paths("no JSON"), Vec::<PathBuf>::new());
     }
 

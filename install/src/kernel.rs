@@ -23,7 +23,17 @@ pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
     crate::preflight::check_disk(sources, 2_500_000_000)?;
     let step = Step::new("kernel (a few minutes)");
     let mut command = Command::new(&tools.cargo);
-    command.args(["build", "--release", "--locked", "-p", "lightcell-kernel", "--message-format=json"]).env("LIGHTCELL_BUILDING", "1").current_dir(sources);
+    command
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "lightcell-kernel",
+            "--message-format=json",
+        ])
+        .env("LIGHTCELL_BUILDING", "1")
+        .current_dir(sources);
     if sources == place.join("src") {
         command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
     }
@@ -41,14 +51,25 @@ pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
 /// Changes when the program must be built anew.
 fn stamp_of(sources: &Path) -> Result<String> {
     let mut files = Vec::new();
-    for part in ["Cargo.toml", "Cargo.lock", "kernel/Cargo.toml", "kernel/src", "kernel/events", "magics/line", "magics/gpu", "magics/plot"] {
+    for part in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "kernel/Cargo.toml",
+        "kernel/src",
+        "kernel/events",
+        "magics/line",
+        "magics/gpu",
+        "magics/plot",
+    ] {
         collect(&sources.join(part), &mut files);
     }
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
         file.strip_prefix(sources).unwrap_or(&file).hash(&mut hasher);
-        std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hasher);
+        std::fs::read(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?
+            .hash(&mut hasher);
     }
     Ok(format!("{:016x}", hasher.finish()))
 }
@@ -78,8 +99,13 @@ fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<Pa
         .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
     step.pieces(total);
     let (mut done, mut program, mut errors) = (0, None, String::new());
-    for line in BufReader::new(child.stdout.take().context("no output")?).lines().map_while(Result::ok) {
-        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+    for line in BufReader::new(child.stdout.take().context("no output")?)
+        .lines()
+        .map_while(Result::ok)
+    {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else {
+            continue;
+        };
         match message["reason"].as_str() {
             Some("compiler-artifact") => {
                 done += 1;
@@ -107,11 +133,21 @@ fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<Pa
 pub fn prepare(place: &Place, program: &Path) -> Result<u64> {
     let command = || {
         let mut command = Command::new(program);
-        command.arg("prepare").env("LIGHTCELL_HOME", &place.root).current_dir(&place.root);
+        command
+            .arg("prepare")
+            .env("LIGHTCELL_HOME", &place.root)
+            .current_dir(&place.root);
         command
     };
-    let checked = command().arg("--check").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if checked.with_context(|| format!("cannot run {}", program.display()))?.success() {
+    let checked = command()
+        .arg("--check")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if checked
+        .with_context(|| format!("cannot run {}", program.display()))?
+        .success()
+    {
         ui::already("warm store", "is there");
         return Ok(0);
     }
@@ -119,15 +155,28 @@ pub fn prepare(place: &Place, program: &Path) -> Result<u64> {
     let step = Step::new("warm store (about a minute)");
     let log = place.join("logs/prepare.log");
     std::fs::create_dir_all(place.join("logs"))?;
-    let mut child = place::tied(&mut command()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?).spawn().context("cannot run the kernel")?;
+    let mut child = place::tied(&mut command())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log)?)
+        .spawn()
+        .context("cannot run the kernel")?;
     let mut bytes = None;
-    for line in BufReader::new(child.stdout.take().context("no output")?).lines().map_while(Result::ok) {
-        let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+    for line in BufReader::new(child.stdout.take().context("no output")?)
+        .lines()
+        .map_while(Result::ok)
+    {
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else {
+            continue;
+        };
         if value["step"] == "done" {
             bytes = value["bytes"].as_u64();
         } else {
             step.pieces(value["total"].as_u64().unwrap_or(1));
-            step.at(value["done"].as_u64().unwrap_or(0), value["crate"].as_str().unwrap_or_default());
+            step.at(
+                value["done"].as_u64().unwrap_or(0),
+                value["crate"].as_str().unwrap_or_default(),
+            );
         }
     }
     let status = child.wait()?;
@@ -166,18 +215,28 @@ mod tests {
         let message = r#"{"reason":"compiler-message","message":{"level":"error","rendered":"error: no such thing"}}"#;
         let mut command = Command::new("sh");
         command.args(["-c", &format!("echo '{message}'; exit 101")]);
-        let error = cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1).unwrap_err().to_string();
-        assert!(error.starts_with("the build of the kernel failed\n  error: no such thing\nhint: the whole output is in "), "{error}");
+        let error = cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("the build of the kernel failed\n  error: no such thing\nhint: the whole output is in "),
+            "{error}"
+        );
         let done = r#"{"reason":"compiler-artifact","target":{"name":"a"},"executable":"/x/a"}"#;
         let mut command = Command::new("sh");
         command.args(["-c", &format!("echo '{done}'")]);
-        assert_eq!(cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1).unwrap(), Path::new("/x/a"));
+        assert_eq!(
+            cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1).unwrap(),
+            Path::new("/x/a")
+        );
     }
 
     #[test]
     fn what_the_kernel_says_when_it_cannot_prepare_is_shown() {
         let scratch = Scratch::new("prepare");
-        let place = Place { root: scratch.0.clone() };
+        let place = Place {
+            root: scratch.0.clone(),
+        };
         let program = scratch.0.join("kernel");
         // Written by another process: a file that this one has open for writing, or a child of another test's for a
         // moment, cannot be run.
@@ -188,8 +247,13 @@ mod tests {
         };
         script("echo 'error: no linker' >&2; exit 1");
         let error = prepare(&place, &program).unwrap_err().to_string();
-        assert!(error.starts_with("the preparation of the warm store failed\n  error: no linker\nhint: "), "{error}");
-        script(r#"echo '{"step":"store","crate":"tch","done":1,"total":2}'; echo '{"step":"done","store":"/s","bytes":7}'"#);
+        assert!(
+            error.starts_with("the preparation of the warm store failed\n  error: no linker\nhint: "),
+            "{error}"
+        );
+        script(
+            r#"echo '{"step":"store","crate":"tch","done":1,"total":2}'; echo '{"step":"done","store":"/s","bytes":7}'"#,
+        );
         assert_eq!(prepare(&place, &program).unwrap(), 7);
     }
 }

@@ -20,7 +20,10 @@ const LOGOS: [(&str, &[u8]); 3] = [
 pub fn install(place: &Place, tools: &Tools, target: &Path) -> Result<()> {
     remove_partial(target);
     let text = serde_json::to_string_pretty(&spec(place, tools))? + "\n";
-    let same = std::fs::read_to_string(target.join("kernel.json")).is_ok_and(|old| old == text) && LOGOS.iter().all(|(name, content)| std::fs::read(target.join(name)).is_ok_and(|old| old == *content));
+    let same = std::fs::read_to_string(target.join("kernel.json")).is_ok_and(|old| old == text)
+        && LOGOS
+            .iter()
+            .all(|(name, content)| std::fs::read(target.join(name)).is_ok_and(|old| old == *content));
     if same {
         ui::already("kernelspec", &format!("is there ({})", target.display()));
         return Ok(());
@@ -41,8 +44,13 @@ pub fn install(place: &Place, tools: &Tools, target: &Path) -> Result<()> {
 
 /// What a killed run left beside it; the folder is shared with other kernels' specs.
 fn remove_partial(target: &Path) {
-    let Some(entries) = target.parent().and_then(|kernels| std::fs::read_dir(kernels).ok()) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(".lightcell.partial-")) {
+    let Some(entries) = target.parent().and_then(|kernels| std::fs::read_dir(kernels).ok()) else {
+        return;
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(".lightcell.partial-"))
+    {
         let _ = std::fs::remove_dir_all(entry.path());
     }
 }
@@ -51,13 +59,21 @@ fn remove_partial(target: &Path) {
 fn spec(place: &Place, tools: &Tools) -> serde_json::Value {
     let mut env = serde_json::Map::new();
     env.insert("LIGHTCELL_HOME".into(), json!(place.root));
-    let cargo_bin = set("CARGO_HOME").or_else(|| place::home().ok().map(|home| home.join(".cargo"))).map(|home| home.join("bin"));
+    let cargo_bin = set("CARGO_HOME")
+        .or_else(|| place::home().ok().map(|home| home.join(".cargo")))
+        .map(|home| home.join("bin"));
     let mut path: Vec<PathBuf> = cargo_bin.into_iter().filter(|folder| folder.is_dir()).collect();
     path.extend(tools.cargo.parent().map(Path::to_owned));
     // The front end's own PATH stays in effect behind it. Front ends that do not fill it in find the linker in the
     // system's folders.
-    let joined = std::env::join_paths(&path).unwrap_or_default().to_string_lossy().into_owned();
-    env.insert("PATH".into(), json!(format!("{joined}:${{PATH}}:/usr/local/bin:/usr/bin:/bin")));
+    let joined = std::env::join_paths(&path)
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    env.insert(
+        "PATH".into(),
+        json!(format!("{joined}:${{PATH}}:/usr/local/bin:/usr/bin:/bin")),
+    );
     for name in ["CARGO_HOME", "RUSTUP_HOME"] {
         if let Some(value) = set(name) {
             env.insert(name.into(), json!(value));
@@ -79,7 +95,13 @@ mod tests {
     use crate::place::tests::Scratch;
 
     fn tools() -> Tools {
-        Tools { cargo: "/c/bin/cargo".into(), rustc: "/c/bin/rustc".into(), rustc_version: String::new(), cxx: "c++".into(), python: "python3".into() }
+        Tools {
+            cargo: "/c/bin/cargo".into(),
+            rustc: "/c/bin/rustc".into(),
+            rustc_version: String::new(),
+            cxx: "c++".into(),
+            python: "python3".into(),
+        }
     }
 
     #[test]
@@ -92,17 +114,37 @@ mod tests {
         std::fs::create_dir_all(scratch.0.join("other")).unwrap();
         let install = || super::install(&place, &tools(), &folder).unwrap();
         install();
-        let spec: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(folder.join("kernel.json")).unwrap()).unwrap();
-        assert_eq!(spec["argv"], json!(["/lc/bin/lightcell-kernel", "--connection-file", "{connection_file}"]));
-        assert_eq!((spec["display_name"].as_str(), spec["language"].as_str(), spec["interrupt_mode"].as_str()), (Some("Rust (Lightcell)"), Some("rust"), Some("message")));
-        assert!(spec["env"]["PATH"].as_str().unwrap().ends_with("/c/bin:${PATH}:/usr/local/bin:/usr/bin:/bin"));
+        let spec: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.join("kernel.json")).unwrap()).unwrap();
+        assert_eq!(
+            spec["argv"],
+            json!(["/lc/bin/lightcell-kernel", "--connection-file", "{connection_file}"])
+        );
+        assert_eq!(
+            (
+                spec["display_name"].as_str(),
+                spec["language"].as_str(),
+                spec["interrupt_mode"].as_str()
+            ),
+            (Some("Rust (Lightcell)"), Some("rust"), Some("message"))
+        );
+        assert!(
+            spec["env"]["PATH"]
+                .as_str()
+                .unwrap()
+                .ends_with("/c/bin:${PATH}:/usr/local/bin:/usr/bin:/bin")
+        );
         assert!(folder.join("logo-64x64.png").is_file());
         // Again, after one of its files is gone, and over an older one.
         install();
         std::fs::remove_file(folder.join("logo-svg.svg")).unwrap();
         std::fs::write(folder.join("logo-32x32.png"), "old").unwrap();
         install();
-        assert!(LOGOS.iter().all(|(name, content)| std::fs::read(folder.join(name)).unwrap() == *content));
+        assert!(
+            LOGOS
+                .iter()
+                .all(|(name, content)| std::fs::read(folder.join(name)).unwrap() == *content)
+        );
         assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 2);
     }
 }

@@ -36,10 +36,17 @@ pub fn provide(place: &Place, tools: &Tools, src: &Path, libtorch: &Libtorch) ->
 /// Whether a file is a library with tch's functions that was not cut: the table of its sections lies at its end.
 pub fn is_whole(library: &Path) -> bool {
     let Ok(file) = std::fs::read(library) else { return false };
-    let number = |at: usize, bytes: usize| file.get(at..at + bytes).map(|part| part.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)));
-    let (Some(table), Some(size), Some(count)) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2)) else { return false };
+    let number = |at: usize, bytes: usize| {
+        file.get(at..at + bytes)
+            .map(|part| part.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    let (Some(table), Some(size), Some(count)) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2)) else {
+        return false;
+    };
     let symbol = b"at_manual_seed\0";
-    file.starts_with(b"\x7fELF") && table.saturating_add(size * count) <= file.len() as u64 && file.windows(symbol.len()).any(|part| part == symbol)
+    file.starts_with(b"\x7fELF")
+        && table.saturating_add(size * count) <= file.len() as u64
+        && file.windows(symbol.len()).any(|part| part == symbol)
 }
 
 /// Where cargo keeps the sources of torch-sys, and its version.
@@ -47,7 +54,9 @@ fn torch_sys(tools: &Tools, src: &Path) -> Result<(PathBuf, String)> {
     let manifest = src.join("Cargo.toml");
     let metadata = |offline: bool| {
         let mut command = Command::new(&tools.cargo);
-        command.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]).arg(&manifest);
+        command
+            .args(["metadata", "--format-version=1", "--locked", "--manifest-path"])
+            .arg(&manifest);
         if offline {
             command.arg("--offline");
         }
@@ -57,15 +66,28 @@ fn torch_sys(tools: &Tools, src: &Path) -> Result<(PathBuf, String)> {
         Ok(text) => text,
         Err(_) => {
             let step = Step::new("crates");
-            let text = metadata(false).map_err(|error| ui::problem(format!("cargo cannot fetch the crates: {error}"), "connect to the network, then run the same command again"))?;
+            let text = metadata(false).map_err(|error| {
+                ui::problem(
+                    format!("cargo cannot fetch the crates: {error}"),
+                    "connect to the network, then run the same command again",
+                )
+            })?;
             step.done("fetched");
             text
         }
     };
     let value: serde_json::Value = serde_json::from_str(&text).context("cargo metadata gave no JSON")?;
-    let package = value["packages"].as_array().into_iter().flatten().find(|package| package["name"] == "torch-sys").context("torch-sys is not in Cargo.lock")?;
+    let package = value["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|package| package["name"] == "torch-sys")
+        .context("torch-sys is not in Cargo.lock")?;
     let text = |field: &str| package[field].as_str().unwrap_or_default().to_owned();
-    let folder = Path::new(&text("manifest_path")).parent().map(Path::to_owned).unwrap_or_default();
+    let folder = Path::new(&text("manifest_path"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default();
     Ok((folder.join("libtch"), text("version")))
 }
 
@@ -82,7 +104,15 @@ fn compile(place: &Place, tools: &Tools, sources: &Path, libtorch: &Libtorch, wo
                 scope.spawn(move || {
                     let mut command = Command::new(&tools.cxx);
                     command
-                        .args(["-std=c++17", "-O2", "-fPIC", "-w", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DGLOG_USE_GLOG_EXPORT", "-I"])
+                        .args([
+                            "-std=c++17",
+                            "-O2",
+                            "-fPIC",
+                            "-w",
+                            "-D_GLIBCXX_USE_CXX11_ABI=1",
+                            "-DGLOG_USE_GLOG_EXPORT",
+                            "-I",
+                        ])
                         .arg(include)
                         .arg("-I")
                         .arg(include.join("torch/csrc/api/include"))
@@ -90,16 +120,31 @@ fn compile(place: &Place, tools: &Tools, sources: &Path, libtorch: &Libtorch, wo
                         .arg(sources.join(format!("{name}.cpp")))
                         .arg("-o")
                         .arg(work.join(format!("{name}.o")));
-                    place::run_logged(&mut command, &place.join(format!("logs/{name}.log")), "the C++ compiler")
+                    place::run_logged(
+                        &mut command,
+                        &place.join(format!("logs/{name}.log")),
+                        "the C++ compiler",
+                    )
                 })
             })
             .collect();
-        compiling.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the compiler's thread failed"))))
+        compiling.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("the compiler's thread failed")))
+        })
     })?;
     let library = work.join("libtch.so");
     let mut command = Command::new(&tools.cxx);
-    command.args(["-shared", "-o"]).arg(&library).args(names.map(|name| work.join(format!("{name}.o"))));
-    command.arg("-L").arg(&lib).args(["-ltorch_cpu", "-lc10", "-Wl,-soname,libtch.so"]).arg(format!("-Wl,-rpath,{}", lib.display()));
+    command
+        .args(["-shared", "-o"])
+        .arg(&library)
+        .args(names.map(|name| work.join(format!("{name}.o"))));
+    command
+        .arg("-L")
+        .arg(&lib)
+        .args(["-ltorch_cpu", "-lc10", "-Wl,-soname,libtch.so"])
+        .arg(format!("-Wl,-rpath,{}", lib.display()));
     place::run_logged(&mut command, &place.join("logs/libtch-link.log"), "the linker")?;
     Ok(library)
 }
@@ -135,18 +180,33 @@ mod tests {
         assert!(!is_whole(&library));
         std::fs::write(&source, "void at_manual_seed(long seed) { (void)seed; }").unwrap();
         let mut compiler = Command::new(crate::preflight::cxx().unwrap());
-        output(compiler.args(["-x", "c", "-shared", "-fPIC"]).arg(&source).arg("-o").arg(&library)).unwrap();
+        output(
+            compiler
+                .args(["-x", "c", "-shared", "-fPIC"])
+                .arg(&source)
+                .arg("-o")
+                .arg(&library),
+        )
+        .unwrap();
         assert!(is_whole(&library));
         let whole = std::fs::read(&library).unwrap();
         std::fs::write(&library, &whole[..whole.len() - 1000]).unwrap();
         assert!(!is_whole(&library));
-        std::fs::write(&library, String::from_utf8_lossy(&whole).replace("at_manual_seed", "at_manual_xxxx")).unwrap();
+        std::fs::write(
+            &library,
+            String::from_utf8_lossy(&whole).replace("at_manual_seed", "at_manual_xxxx"),
+        )
+        .unwrap();
         assert!(!is_whole(&library));
     }
 
     #[test]
     fn cargos_configuration_names_the_libraries() {
-        let libtorch = Libtorch { path: "/a b/torch".into(), version: "2.13.0".into(), variant: "cpu".into() };
+        let libtorch = Libtorch {
+            path: "/a b/torch".into(),
+            version: "2.13.0".into(),
+            variant: "cpu".into(),
+        };
         let text = cargo_config(&libtorch, Path::new("/t/\"q\""));
         assert!(text.contains("rustc-link-search = [\"native=/t/\\\"q\\\"\", \"native=/a b/torch/lib\"]\nlibtorch_lib = \"/a b/torch/lib\"\n"), "{text}");
     }

@@ -50,28 +50,65 @@ struct Wheel {
 pub fn provide(place: &Place, tools: &Tools) -> Result<Libtorch> {
     if let Some(named) = place::set("LIBTORCH") {
         let named = std::path::absolute(named)?;
-        let found = inspect(&named).ok_or_else(|| problem(format!("LIBTORCH names {}, where there is no libtorch", named.display()), "name the folder that holds lib/ and include/, or unset LIBTORCH"))?;
+        let found = inspect(&named).ok_or_else(|| {
+            problem(
+                format!("LIBTORCH names {}, where there is no libtorch", named.display()),
+                "name the folder that holds lib/ and include/, or unset LIBTORCH",
+            )
+        })?;
         check(&found, "LIBTORCH")?;
-        ui::already("libtorch", &format!("{} named by LIBTORCH ({})", found.version, found.variant));
+        ui::already(
+            "libtorch",
+            &format!("{} named by LIBTORCH ({})", found.version, found.variant),
+        );
         return Ok(found);
     }
     let variant = variant()?;
     let target = place.join(format!("libtorch/{VERSION}-{variant}"));
     place::remove_partial(&place.join("libtorch"));
     // What is in use stays while it suffices: one that LIBTORCH named once, or CUDA's where the driver is on other nodes.
-    if let Some(found) = place.setup().and_then(|old| inspect(&old.libtorch.path)).filter(|found| suits(&found.version) && found.path != target.join("torch"))
-        && (!found.path.starts_with(&place.root) || found.path.parent().is_some_and(|folder| is_whole(folder, &found.variant)))
+    if let Some(found) = place
+        .setup()
+        .and_then(|old| inspect(&old.libtorch.path))
+        .filter(|found| suits(&found.version) && found.path != target.join("torch"))
+        && (!found.path.starts_with(&place.root)
+            || found
+                .path
+                .parent()
+                .is_some_and(|folder| is_whole(folder, &found.variant)))
         && (variant == "cpu" || found.variant == "cuda")
     {
-        ui::already("libtorch", &format!("{} ({}) is there ({})", found.version, found.variant, found.path.display()));
+        ui::already(
+            "libtorch",
+            &format!(
+                "{} ({}) is there ({})",
+                found.version,
+                found.variant,
+                found.path.display()
+            ),
+        );
         return Ok(found);
     }
-    if let Some(found) = inspect(&target.join("torch")).filter(|found| suits(&found.version) && is_whole(&target, variant)) {
+    if let Some(found) =
+        inspect(&target.join("torch")).filter(|found| suits(&found.version) && is_whole(&target, variant))
+    {
         ui::already("libtorch", &format!("{VERSION} ({variant}) is there"));
-        return Ok(Libtorch { variant: variant.to_owned(), ..found });
+        return Ok(Libtorch {
+            variant: variant.to_owned(),
+            ..found
+        });
     }
-    if let Some(found) = of_python().filter(|found| suits(&found.version) && (variant == "cpu" || found.variant == "cuda")) {
-        ui::already("libtorch", &format!("{} of the Python package torch ({})", found.version, found.path.display()));
+    if let Some(found) =
+        of_python().filter(|found| suits(&found.version) && (variant == "cpu" || found.variant == "cuda"))
+    {
+        ui::already(
+            "libtorch",
+            &format!(
+                "{} of the Python package torch ({})",
+                found.version,
+                found.path.display()
+            ),
+        );
         return Ok(found);
     }
     fetch(place, tools, variant, &target)?;
@@ -89,7 +126,10 @@ fn choice(wish: Option<&str>, driver: bool) -> Result<&'static str> {
         Some("cpu") => Ok("cpu"),
         Some("cuda") => Ok("cuda"),
         None | Some("") => Ok(if driver { "cuda" } else { "cpu" }),
-        Some(other) => Err(problem(format!("LIGHTCELL_LIBTORCH is {other}"), "set it to cpu or cuda, or unset it")),
+        Some(other) => Err(problem(
+            format!("LIGHTCELL_LIBTORCH is {other}"),
+            "set it to cpu or cuda, or unset it",
+        )),
     }
 }
 
@@ -113,22 +153,44 @@ pub fn inspect(folder: &Path) -> Option<Libtorch> {
         .ok()
         .or_else(|| {
             let text = std::fs::read_to_string(folder.join("version.py")).ok()?;
-            Some(text.lines().find_map(|line| line.strip_prefix("__version__ = '"))?.trim_end_matches('\'').to_owned())
+            Some(
+                text.lines()
+                    .find_map(|line| line.strip_prefix("__version__ = '"))?
+                    .trim_end_matches('\'')
+                    .to_owned(),
+            )
         })
         .map(|text| text.trim().split('+').next().unwrap_or_default().to_owned())
         .or_else(|| of_header(&std::fs::read_to_string(folder.join("include/torch/headeronly/version.h")).ok()?))
-        .or_else(|| of_header(&std::fs::read_to_string(folder.join("include/torch/csrc/api/include/torch/version.h")).ok()?))?;
-    let variant = if lib.join("libtorch_cuda.so").is_file() { "cuda" } else { "cpu" };
-    Some(Libtorch { path: folder.to_owned(), version, variant: variant.to_owned() })
+        .or_else(|| {
+            of_header(&std::fs::read_to_string(folder.join("include/torch/csrc/api/include/torch/version.h")).ok()?)
+        })?;
+    let variant = if lib.join("libtorch_cuda.so").is_file() {
+        "cuda"
+    } else {
+        "cpu"
+    };
+    Some(Libtorch {
+        path: folder.to_owned(),
+        version,
+        variant: variant.to_owned(),
+    })
 }
 
 /// The version in libtorch's own header.
 fn of_header(text: &str) -> Option<String> {
     let number = |name: &str| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("#define TORCH_VERSION_")?.strip_prefix(name))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("#define TORCH_VERSION_")?.strip_prefix(name))?;
         line.trim().parse::<u32>().ok()
     };
-    Some(format!("{}.{}.{}", number("MAJOR ")?, number("MINOR ")?, number("PATCH ")?))
+    Some(format!(
+        "{}.{}.{}",
+        number("MAJOR ")?,
+        number("MINOR ")?,
+        number("PATCH ")?
+    ))
 }
 
 fn check(found: &Libtorch, who: &str) -> Result<()> {
@@ -143,7 +205,14 @@ fn check(found: &Libtorch, who: &str) -> Result<()> {
 
 /// All that a variant needs is there: a killed run leaves nothing half-made, but users delete things.
 fn is_whole(target: &Path, variant: &str) -> bool {
-    let mut files = vec!["torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1", "torch/include/torch/csrc/api/include/torch/torch.h", "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13"];
+    let mut files = vec![
+        "torch/lib/libtorch_cpu.so",
+        "torch/lib/libc10.so",
+        "torch/lib/libgomp.so.1",
+        "torch/include/torch/csrc/api/include/torch/torch.h",
+        "nvidia/cu13/lib/libcudart.so.13",
+        "nvidia/cu13/lib/libcupti.so.13",
+    ];
     if variant == "cuda" {
         files.push("torch/lib/libtorch_cuda.so");
     }
@@ -158,7 +227,11 @@ fn of_python() -> Option<Libtorch> {
 }
 
 fn fetch(place: &Place, tools: &Tools, variant: &str, target: &Path) -> Result<()> {
-    let (disk, shown) = if variant == "cuda" { (8_000_000_000, 3_700_000_000) } else { (1_500_000_000, 490_000_000) };
+    let (disk, shown) = if variant == "cuda" {
+        (8_000_000_000, 3_700_000_000)
+    } else {
+        (1_500_000_000, 490_000_000)
+    };
     crate::preflight::check_disk(&place.root, disk)?;
     // Kept until all of it is unpacked: a run that was killed goes on with the wheels that are whole.
     let downloads = place.join("libtorch/.downloads");
@@ -166,7 +239,10 @@ fn fetch(place: &Place, tools: &Tools, variant: &str, target: &Path) -> Result<(
     for left in std::fs::read_dir(&downloads)?.flatten().map(|entry| entry.path()) {
         if left.is_dir() {
             std::fs::remove_dir_all(left)?;
-        } else if !WHEELS.iter().any(|wheel| find_wheel(&downloads, wheel.name).is_ok_and(|file| file == left)) {
+        } else if !WHEELS
+            .iter()
+            .any(|wheel| find_wheel(&downloads, wheel.name).is_ok_and(|file| file == left))
+        {
             std::fs::remove_file(left)?;
         }
     }
@@ -201,7 +277,9 @@ fn download(place: &Place, tools: &Tools, variant: &str, folder: &Path, step: &S
         let log = pip_log(place);
         let mut command = pip(&python, &[format!("{}=={}", wheel.name, wheel.version)], folder);
         let what = format!("the download of {} with pip", wheel.name);
-        place::run_watched(command.arg("--no-deps"), &log, &what, &mut || step.at(place::size(folder), wheel.name))?;
+        place::run_watched(command.arg("--no-deps"), &log, &what, &mut || {
+            step.at(place::size(folder), wheel.name)
+        })?;
         check_wheel(wheel, &find_wheel(folder, wheel.name)?)?;
     }
     if variant == "cuda" {
@@ -212,7 +290,12 @@ fn download(place: &Place, tools: &Tools, variant: &str, folder: &Path, step: &S
         let libraries = folder.join("cuda");
         std::fs::create_dir_all(&libraries)?;
         let mut command = pip(&python, &requirements, &libraries);
-        place::run_watched(&mut command, &pip_log(place), "the download of CUDA's libraries with pip", &mut || step.at(place::size(folder), "CUDA"))?;
+        place::run_watched(
+            &mut command,
+            &pip_log(place),
+            "the download of CUDA's libraries with pip",
+            &mut || step.at(place::size(folder), "CUDA"),
+        )?;
     }
     Ok(())
 }
@@ -244,9 +327,18 @@ fn pip_log(place: &Place) -> PathBuf {
 
 fn pip(python: &Path, requirements: &[String], folder: &Path) -> Command {
     let mut command = Command::new(python);
-    command.args(["-m", "pip", "download", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off"]);
+    command.args([
+        "-m",
+        "pip",
+        "download",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--progress-bar=off",
+    ]);
     // Wheels of another Python than the one that runs pip hold the same libraries: one set, one sum.
-    command.args(["--python-version=3.11", "--implementation=cp"]).args(platforms().map(|tag| format!("--platform={tag}")));
+    command
+        .args(["--python-version=3.11", "--implementation=cp"])
+        .args(platforms().map(|tag| format!("--platform={tag}")));
     // pip's temporary files go where the bar looks.
     command.arg("-d").arg(folder).args(requirements).env("TMPDIR", folder);
     command
@@ -255,15 +347,20 @@ fn pip(python: &Path, requirements: &[String], folder: &Path) -> Command {
 /// The platforms whose wheels run where torch's own runs. pip takes each by its exact name only.
 fn platforms() -> impl Iterator<Item = String> {
     let named = ["manylinux1", "manylinux2010", "manylinux2014"].map(|name| format!("{name}_x86_64"));
-    named.into_iter().chain((5..=28).map(|minor| format!("manylinux_2_{minor}_x86_64")))
+    named
+        .into_iter()
+        .chain((5..=28).map(|minor| format!("manylinux_2_{minor}_x86_64")))
 }
 
 fn find_wheel(folder: &Path, name: &str) -> Result<PathBuf> {
     let start = format!("{}-", name.replace('-', "_"));
-    let found = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path()).find(|path| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        file.starts_with(&start) && file.ends_with(".whl")
-    });
+    let found = std::fs::read_dir(folder)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            file.starts_with(&start) && file.ends_with(".whl")
+        });
     found.with_context(|| format!("pip did not fetch {name}"))
 }
 
@@ -277,7 +374,9 @@ fn sha256(file: &Path) -> Result<String> {
 fn cuda_requirements(wheel: &Path) -> Result<Vec<String>> {
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
     let mut text = String::new();
-    archive.by_name(&format!("torch-{VERSION}.dist-info/METADATA"))?.read_to_string(&mut text)?;
+    archive
+        .by_name(&format!("torch-{VERSION}.dist-info/METADATA"))?
+        .read_to_string(&mut text)?;
     let names = requirements(&text);
     if names.is_empty() {
         bail!("the torch wheel names no NVIDIA libraries");
@@ -288,7 +387,9 @@ fn cuda_requirements(wheel: &Path) -> Result<Vec<String>> {
 fn requirements(metadata: &str) -> Vec<String> {
     let lines = metadata.lines().filter_map(|line| line.strip_prefix("Requires-Dist: "));
     lines
-        .filter(|line| line.starts_with("nvidia-") || line.starts_with("cuda-toolkit") || line.starts_with("cuda-bindings"))
+        .filter(|line| {
+            line.starts_with("nvidia-") || line.starts_with("cuda-toolkit") || line.starts_with("cuda-bindings")
+        })
         .filter_map(|line| line.split(';').next())
         .map(|requirement| requirement.replace([' ', '(', ')'], ""))
         // Python's own bindings are not needed.
@@ -298,17 +399,25 @@ fn requirements(metadata: &str) -> Vec<String> {
 
 fn wheels(folder: &Path) -> Result<Vec<PathBuf>> {
     let files = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    Ok(files.filter(|file| file.extension().is_some_and(|ext| ext == "whl")).collect())
+    Ok(files
+        .filter(|file| file.extension().is_some_and(|ext| ext == "whl"))
+        .collect())
 }
 
 /// Takes what is needed out of the wheels.
 fn unpack(variant: &str, downloads: &Path, ready: &Path, step: &Step) -> Result<()> {
     let mut done = 0;
-    for wheel in wheels(downloads)?.into_iter().chain(wheels(&downloads.join("cuda")).unwrap_or_default()) {
-        let mut archive = zip::ZipArchive::new(File::open(&wheel)?).with_context(|| format!("cannot read {}", wheel.display()))?;
+    for wheel in wheels(downloads)?
+        .into_iter()
+        .chain(wheels(&downloads.join("cuda")).unwrap_or_default())
+    {
+        let mut archive =
+            zip::ZipArchive::new(File::open(&wheel)?).with_context(|| format!("cannot read {}", wheel.display()))?;
         for index in 0..archive.len() {
             let mut file = archive.by_index(index)?;
-            let Some(name) = file.enclosed_name().map(Path::to_owned) else { continue };
+            let Some(name) = file.enclosed_name().map(Path::to_owned) else {
+                continue;
+            };
             if !file.is_file() || !wanted(&name.to_string_lossy(), variant) {
                 continue;
             }
@@ -316,7 +425,8 @@ fn unpack(variant: &str, downloads: &Path, ready: &Path, step: &Step) -> Result<
             if let Some(folder) = to.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            done += std::io::copy(&mut file, &mut File::create(&to)?).with_context(|| format!("cannot write {}", to.display()))?;
+            done += std::io::copy(&mut file, &mut File::create(&to)?)
+                .with_context(|| format!("cannot write {}", to.display()))?;
             step.at(done, "unpacking");
         }
     }
@@ -330,7 +440,8 @@ fn wanted(name: &str, variant: &str) -> bool {
         return true;
     }
     if name.starts_with("torch/lib/") {
-        let cpu = ["libc10.so", "libtorch_cpu.so", "libtorch.so", "libshm.so"].contains(&file) || file.starts_with("libgomp");
+        let cpu =
+            ["libc10.so", "libtorch_cpu.so", "libtorch.so", "libshm.so"].contains(&file) || file.starts_with("libgomp");
         return cpu || variant == "cuda" && file.contains(".so") && file != "libtorch_python.so";
     }
     if name.starts_with("nvidia/") && name.contains("/lib/") {
@@ -362,8 +473,13 @@ mod tests {
         assert_eq!((found.version.as_str(), found.variant.as_str()), ("2.13.0", "cuda"));
         assert!(check(&found, "LIBTORCH").is_ok());
         fake(&scratch.0, "2.9.1", false);
-        let error = check(&inspect(&scratch.0).unwrap(), "LIBTORCH").unwrap_err().to_string();
-        assert!(error.starts_with("LIBTORCH is libtorch 2.9.1; Lightcell's tch needs 2.13.0\nhint: "), "{error}");
+        let error = check(&inspect(&scratch.0).unwrap(), "LIBTORCH")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("LIBTORCH is libtorch 2.9.1; Lightcell's tch needs 2.13.0\nhint: "),
+            "{error}"
+        );
     }
 
     #[test]
@@ -381,21 +497,45 @@ mod tests {
 
     #[test]
     fn the_driver_decides_unless_the_user_does() {
-        assert_eq!([choice(None, true), choice(None, false), choice(Some(""), true)].map(Result::unwrap), ["cuda", "cpu", "cuda"]);
-        assert_eq!([choice(Some("cpu"), true), choice(Some("cuda"), false)].map(Result::unwrap), ["cpu", "cuda"]);
-        assert_eq!(choice(Some("gpu"), true).unwrap_err().to_string(), "LIGHTCELL_LIBTORCH is gpu\nhint: set it to cpu or cuda, or unset it");
+        assert_eq!(
+            [choice(None, true), choice(None, false), choice(Some(""), true)].map(Result::unwrap),
+            ["cuda", "cpu", "cuda"]
+        );
+        assert_eq!(
+            [choice(Some("cpu"), true), choice(Some("cuda"), false)].map(Result::unwrap),
+            ["cpu", "cuda"]
+        );
+        assert_eq!(
+            choice(Some("gpu"), true).unwrap_err().to_string(),
+            "LIGHTCELL_LIBTORCH is gpu\nhint: set it to cpu or cuda, or unset it"
+        );
     }
 
     #[test]
     fn pip_is_asked_for_the_platforms_of_all_wheels() {
         // Those of torch 2.13.0 and of what it requires.
         let all: Vec<String> = platforms().collect();
-        for tag in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_18", "manylinux2014", "manylinux_2_12", "manylinux1"] {
+        for tag in [
+            "manylinux_2_28",
+            "manylinux_2_27",
+            "manylinux_2_25",
+            "manylinux_2_18",
+            "manylinux2014",
+            "manylinux_2_12",
+            "manylinux1",
+        ] {
             assert!(all.contains(&format!("{tag}_x86_64")), "{tag}");
         }
         let command = pip(Path::new("python3"), &["torch==2.13.0".into()], Path::new("/d"));
-        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        assert!(args.starts_with(&["-m".into(), "pip".into(), "download".into()]) && args.ends_with(&["-d".into(), "/d".into(), "torch==2.13.0".into()]), "{args:?}");
+        let args: Vec<_> = command
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect();
+        assert!(
+            args.starts_with(&["-m".into(), "pip".into(), "download".into()])
+                && args.ends_with(&["-d".into(), "/d".into(), "torch==2.13.0".into()]),
+            "{args:?}"
+        );
     }
 
     #[test]
@@ -429,6 +569,9 @@ mod tests {
     #[test]
     fn the_nvidia_requirements_are_read_from_the_wheel() {
         let metadata = "Name: torch\nRequires-Dist: filelock\nRequires-Dist: nvidia-cudnn-cu13==9.19.0.56; platform_system == \"Linux\"\nRequires-Dist: cuda-toolkit[cublas,cudart]==13.0.2; x\nRequires-Dist: triton==3.7.0\n";
-        assert_eq!(requirements(metadata), ["nvidia-cudnn-cu13==9.19.0.56", "cuda-toolkit[cublas,cudart]==13.0.2"]);
+        assert_eq!(
+            requirements(metadata),
+            ["nvidia-cudnn-cu13==9.19.0.56", "cuda-toolkit[cublas,cudart]==13.0.2"]
+        );
     }
 }

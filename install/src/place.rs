@@ -57,13 +57,17 @@ impl Place {
     /// The folder, made or not.
     pub fn find() -> Result<Place> {
         if let Some(root) = set("LIGHTCELL_HOME") {
-            return Ok(Place { root: std::path::absolute(root)? });
+            return Ok(Place {
+                root: std::path::absolute(root)?,
+            });
         }
         let data = match set("XDG_DATA_HOME") {
             Some(data) => data,
             None => home()?.join(".local/share"),
         };
-        Ok(Place { root: data.join("lightcell") })
+        Ok(Place {
+            root: data.join("lightcell"),
+        })
     }
 
     /// Something in it.
@@ -87,10 +91,19 @@ impl Place {
         if self.is_ours() {
             return Ok(());
         }
-        let other = std::fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.file_name()).find(|name| !["logs", "history.jsonl"].iter().any(|own| name == own));
+        let other = std::fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .find(|name| !["logs", "history.jsonl"].iter().any(|own| name == own));
         match other {
             Some(name) => Err(ui::problem(
-                format!("{} holds other things already ({})", self.root.display(), name.to_string_lossy()),
+                format!(
+                    "{} holds other things already ({})",
+                    self.root.display(),
+                    name.to_string_lossy()
+                ),
                 "set LIGHTCELL_HOME to a folder that is empty or new",
             )),
             None => Ok(()),
@@ -114,7 +127,9 @@ impl Place {
 
 /// An environment variable that is set and not empty, as a path.
 pub fn set(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// The user's home folder.
@@ -127,7 +142,9 @@ pub fn jupyter_data() -> Result<PathBuf> {
     if let Some(folder) = set("JUPYTER_DATA_DIR") {
         return Ok(std::path::absolute(folder)?);
     }
-    Ok(set("XDG_DATA_HOME").map_or_else(|| home().map(|home| home.join(".local/share")), Ok)?.join("jupyter"))
+    Ok(set("XDG_DATA_HOME")
+        .map_or_else(|| home().map(|home| home.join(".local/share")), Ok)?
+        .join("jupyter"))
 }
 
 /// The folder for the user's own programs.
@@ -138,8 +155,12 @@ pub fn user_bin() -> Result<PathBuf> {
 /// A program on PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
-    let runs = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(runs)
+    let runs = |file: &PathBuf| {
+        std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(runs)
 }
 
 /// Writes a file in one go: beside its place, then in it. A file that is the same stays untouched.
@@ -166,14 +187,20 @@ pub fn remove_partial(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().contains(".partial-") {
-            let _ = if entry.path().is_dir() { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+            let _ = if entry.path().is_dir() {
+                std::fs::remove_dir_all(entry.path())
+            } else {
+                std::fs::remove_file(entry.path())
+            };
         }
     }
 }
 
 /// Bytes below a folder.
 pub fn size(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {
@@ -186,9 +213,15 @@ pub fn size(folder: &Path) -> u64 {
 
 /// What a program prints, trimmed.
 pub fn output(command: &mut Command) -> Result<String> {
-    let out = command.output().with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
+    let out = command
+        .output()
+        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
     if !out.status.success() {
-        bail!("{} failed: {}", command.get_program().to_string_lossy(), String::from_utf8_lossy(&out.stderr).trim());
+        bail!(
+            "{} failed: {}",
+            command.get_program().to_string_lossy(),
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
@@ -225,7 +258,11 @@ pub fn run_watched(command: &mut Command, log: &Path, what: &str, each: &mut dyn
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
-            return if status.success() { Ok(()) } else { Err(failed(what, log)) };
+            return if status.success() {
+                Ok(())
+            } else {
+                Err(failed(what, log))
+            };
         }
         each();
         std::thread::sleep(pause);
@@ -239,12 +276,27 @@ pub fn failed(what: &str, log: &Path) -> anyhow::Error {
     let tail: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail = tail[tail.len().saturating_sub(4)..].join("\n  ");
     if text.contains("No space left on device") {
-        return ui::problem(format!("{what} failed: the disk is full\n  {tail}"), format!("free some space, then run the same command again; the whole output is in {}", log.display()));
+        return ui::problem(
+            format!("{what} failed: the disk is full\n  {tail}"),
+            format!(
+                "free some space, then run the same command again; the whole output is in {}",
+                log.display()
+            ),
+        );
     }
     if network_fault(&text) {
-        return ui::problem(format!("{what} failed: the network cannot be reached\n  {tail}"), format!("connect, then run the same command again; the whole output is in {}", log.display()));
+        return ui::problem(
+            format!("{what} failed: the network cannot be reached\n  {tail}"),
+            format!(
+                "connect, then run the same command again; the whole output is in {}",
+                log.display()
+            ),
+        );
     }
-    ui::problem(format!("{what} failed\n  {tail}"), format!("the whole output is in {}", log.display()))
+    ui::problem(
+        format!("{what} failed\n  {tail}"),
+        format!("the whole output is in {}", log.display()),
+    )
 }
 
 /// Whether pip's, npm's or cargo's output speaks of the network.
@@ -292,12 +344,20 @@ pub mod tests {
 
     #[test]
     fn a_folder_with_other_things_is_refused() {
-        let place = Place { root: Scratch::new("foreign").0.clone() };
+        let place = Place {
+            root: Scratch::new("foreign").0.clone(),
+        };
         assert!(place.check_free().is_ok());
         let scratch = Scratch::new("foreign");
         std::fs::write(scratch.0.join(".bashrc"), "").unwrap();
         let error = place.check_free().unwrap_err().to_string();
-        assert_eq!(error, format!("{} holds other things already (.bashrc)\nhint: set LIGHTCELL_HOME to a folder that is empty or new", scratch.0.display()));
+        assert_eq!(
+            error,
+            format!(
+                "{} holds other things already (.bashrc)\nhint: set LIGHTCELL_HOME to a folder that is empty or new",
+                scratch.0.display()
+            )
+        );
         drop(place.lock().unwrap());
         assert!(place.is_ours() && place.check_free().is_ok());
     }
@@ -330,12 +390,39 @@ pub mod tests {
     fn a_failed_program_shows_the_end_of_its_log() {
         let scratch = Scratch::new("log");
         let log = scratch.0.join("x.log");
-        let error = run_logged(Command::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]), &log, "the thing").unwrap_err().to_string();
-        assert!(error.starts_with("the thing failed\n  one\n  two\nhint: the whole output is in "), "{error}");
-        let error = run_logged(Command::new("sh").args(["-c", "echo 'Temporary failure in name resolution'; false"]), &log, "pip").unwrap_err().to_string();
-        assert!(error.starts_with("pip failed: the network cannot be reached"), "{error}");
-        assert!(error.contains("hint: connect, then run the same command again"), "{error}");
-        let error = run_logged(Command::new("sh").args(["-c", "echo 'OSError: [Errno 28] No space left on device'; false"]), &log, "pip").unwrap_err().to_string();
+        let error = run_logged(
+            Command::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]),
+            &log,
+            "the thing",
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.starts_with("the thing failed\n  one\n  two\nhint: the whole output is in "),
+            "{error}"
+        );
+        let error = run_logged(
+            Command::new("sh").args(["-c", "echo 'Temporary failure in name resolution'; false"]),
+            &log,
+            "pip",
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.starts_with("pip failed: the network cannot be reached"),
+            "{error}"
+        );
+        assert!(
+            error.contains("hint: connect, then run the same command again"),
+            "{error}"
+        );
+        let error = run_logged(
+            Command::new("sh").args(["-c", "echo 'OSError: [Errno 28] No space left on device'; false"]),
+            &log,
+            "pip",
+        )
+        .unwrap_err()
+        .to_string();
         assert!(error.starts_with("pip failed: the disk is full\n  OSError"), "{error}");
     }
 }

@@ -42,7 +42,13 @@ pub fn platform() -> Result<()> {
 pub fn tools() -> Result<Tools> {
     let cargo = cargo()?;
     let (rustc, rustc_version) = rustc()?;
-    Ok(Tools { cargo, rustc, rustc_version, cxx: cxx()?, python: python()? })
+    Ok(Tools {
+        cargo,
+        rustc,
+        rustc_version,
+        cxx: cxx()?,
+        python: python()?,
+    })
 }
 
 /// Cargo's own program.
@@ -63,14 +69,25 @@ fn tool(name: &str) -> Result<PathBuf> {
     if let Ok(path) = output(Command::new("rustup").args(["which", name])) {
         return Ok(path.into());
     }
-    on_path(name).ok_or_else(|| problem(format!("there is no {name} on PATH"), "install Rust 1.95 or newer: https://rustup.rs"))
+    on_path(name).ok_or_else(|| {
+        problem(
+            format!("there is no {name} on PATH"),
+            "install Rust 1.95 or newer: https://rustup.rs",
+        )
+    })
 }
 
 fn check_rustc(version: &str) -> Result<()> {
-    let release = version.lines().find_map(|line| line.strip_prefix("release: ")).unwrap_or_default();
+    let release = version
+        .lines()
+        .find_map(|line| line.strip_prefix("release: "))
+        .unwrap_or_default();
     match numbers(release) {
         Some(found) if found >= RUSTC => Ok(()),
-        _ => Err(problem(format!("rustc {release} is too old: Lightcell needs {}.{}", RUSTC.0, RUSTC.1), "rustup update stable")),
+        _ => Err(problem(
+            format!("rustc {release} is too old: Lightcell needs {}.{}", RUSTC.0, RUSTC.1),
+            "rustup update stable",
+        )),
     }
 }
 
@@ -85,13 +102,21 @@ pub fn cxx() -> Result<PathBuf> {
     if let Some(named) = place::set("CXX") {
         return match output(Command::new(&named).arg("--version")) {
             Ok(_) => Ok(named),
-            Err(_) => Err(problem(format!("CXX names {}, which does not run", named.display()), "name a C++ compiler, or unset CXX")),
+            Err(_) => Err(problem(
+                format!("CXX names {}, which does not run", named.display()),
+                "name a C++ compiler, or unset CXX",
+            )),
         };
     }
     ["c++", "g++", "clang++"]
         .iter()
         .find_map(|name| on_path(name))
-        .ok_or_else(|| problem("there is no C++ compiler", "install one: apt install g++, dnf install gcc-c++, or pacman -S gcc"))
+        .ok_or_else(|| {
+            problem(
+                "there is no C++ compiler",
+                "install one: apt install g++, dnf install gcc-c++, or pacman -S gcc",
+            )
+        })
 }
 
 /// Python 3.10 or newer that can make virtual environments.
@@ -100,17 +125,30 @@ pub fn python() -> Result<PathBuf> {
     let python = on_path("python3").ok_or_else(|| problem("there is no python3 on PATH", install))?;
     let version = output(Command::new(&python).args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))?;
     if numbers(&version).is_none_or(|found| found < PYTHON) {
-        return Err(problem(format!("Python {version} is too old: Jupyter needs {}.{}", PYTHON.0, PYTHON.1), install));
+        return Err(problem(
+            format!("Python {version} is too old: Jupyter needs {}.{}", PYTHON.0, PYTHON.1),
+            install,
+        ));
     }
     if output(Command::new(&python).args(["-c", "import venv, ensurepip"])).is_err() {
-        return Err(problem("Python has no `venv` module", "install it: apt install python3-venv"));
+        return Err(problem(
+            "Python has no `venv` module",
+            "install it: apt install python3-venv",
+        ));
     }
     Ok(python)
 }
 
 /// What a new installation takes, so that a disk that is too small is said before anything begins.
 pub fn check_disk_for_all(folder: &Path, variant: &str) -> Result<()> {
-    check_disk(folder, if variant == "cuda" { 8_000_000_000 } else { 3_000_000_000 })
+    check_disk(
+        folder,
+        if variant == "cuda" {
+            8_000_000_000
+        } else {
+            3_000_000_000
+        },
+    )
 }
 
 /// Space on the disk of a folder.
@@ -118,7 +156,12 @@ pub fn check_disk(folder: &Path, needed: u64) -> Result<()> {
     let free = free(folder);
     if free < needed {
         return Err(problem(
-            format!("{} has {} free, {} are needed", folder.display(), ui::size(free), ui::size(needed)),
+            format!(
+                "{} has {} free, {} are needed",
+                folder.display(),
+                ui::size(free),
+                ui::size(needed)
+            ),
             "free some space, or set LIGHTCELL_HOME to a folder on a larger disk",
         ));
     }
@@ -128,10 +171,14 @@ pub fn check_disk(folder: &Path, needed: u64) -> Result<()> {
 fn free(folder: &Path) -> u64 {
     let mut existing = folder;
     while !existing.exists() {
-        let Some(parent) = existing.parent() else { return u64::MAX };
+        let Some(parent) = existing.parent() else {
+            return u64::MAX;
+        };
         existing = parent;
     }
-    let Ok(path) = std::ffi::CString::new(existing.as_os_str().as_encoded_bytes()) else { return u64::MAX };
+    let Ok(path) = std::ffi::CString::new(existing.as_os_str().as_encoded_bytes()) else {
+        return u64::MAX;
+    };
     let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: fills the local; read only when the call succeeded.
     unsafe {
@@ -145,18 +192,39 @@ fn free(folder: &Path) -> u64 {
 
 /// Refuses a place below another Cargo workspace: cargo takes the crate of each session for a stray member of it.
 pub fn no_workspace_above(root: &Path, cargo: &Path) -> Result<()> {
-    let above = |folder: &Path| std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("[workspace"));
-    let Some(workspace) = root.ancestors().skip(1).find(|folder| above(folder)) else { return Ok(()) };
+    let above = |folder: &Path| {
+        std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("[workspace"))
+    };
+    let Some(workspace) = root.ancestors().skip(1).find(|folder| above(folder)) else {
+        return Ok(());
+    };
     // It may exclude this folder; cargo knows.
     let probe = place::beside(&root.join("probe"));
-    place::write(&probe.join("Cargo.toml"), b"[package]\nname = \"probe\"\nversion = \"0.0.0\"\n\n[lib]\npath = \"lib.rs\"\n")?;
+    place::write(
+        &probe.join("Cargo.toml"),
+        b"[package]\nname = \"probe\"\nversion = \"0.0.0\"\n\n[lib]\npath = \"lib.rs\"\n",
+    )?;
     place::write(&probe.join("lib.rs"), b"")?;
-    let result = output(Command::new(cargo).args(["metadata", "--offline", "--no-deps", "--format-version=1", "--manifest-path"]).arg(probe.join("Cargo.toml")));
+    let result = output(
+        Command::new(cargo)
+            .args([
+                "metadata",
+                "--offline",
+                "--no-deps",
+                "--format-version=1",
+                "--manifest-path",
+            ])
+            .arg(probe.join("Cargo.toml")),
+    );
     let _ = std::fs::remove_dir_all(&probe);
     match result {
         Ok(_) => Ok(()),
         Err(_) => Err(problem(
-            format!("{} lies below the Cargo workspace {}, which cargo would count notebooks' crates into", root.display(), workspace.display()),
+            format!(
+                "{} lies below the Cargo workspace {}, which cargo would count notebooks' crates into",
+                root.display(),
+                workspace.display()
+            ),
             "set LIGHTCELL_HOME to a folder outside of it",
         )),
     }
@@ -164,7 +232,8 @@ pub fn no_workspace_above(root: &Path, cargo: &Path) -> Result<()> {
 
 /// Whether the standard library's sources are there: the analyser needs them to know the type of a `let`.
 pub fn rust_src(rustc: &Path) -> bool {
-    output(Command::new(rustc).args(["--print", "sysroot"])).is_ok_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library/std").is_dir())
+    output(Command::new(rustc).args(["--print", "sysroot"]))
+        .is_ok_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library/std").is_dir())
 }
 
 /// Adds them through rustup.
@@ -180,7 +249,10 @@ pub fn add_rust_src(tools: &Tools) -> Result<()> {
         return Ok(());
     }
     drop(step);
-    let why = added.err().map(|error| format!(": {}", error.to_string().lines().next().unwrap_or_default())).unwrap_or_default();
+    let why = added
+        .err()
+        .map(|error| format!(": {}", error.to_string().lines().next().unwrap_or_default()))
+        .unwrap_or_default();
     Err(problem(
         format!("the sources of Rust's standard library are missing and rustup cannot add them{why}"),
         "run `rustup component add rust-src`, or install your distribution's rust-src package",
@@ -193,10 +265,16 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
-        assert_eq!([numbers("1.95.0"), numbers("1.100.0-nightly"), numbers("x")], [Some((1, 95)), Some((1, 100)), None]);
+        assert_eq!(
+            [numbers("1.95.0"), numbers("1.100.0-nightly"), numbers("x")],
+            [Some((1, 95)), Some((1, 100)), None]
+        );
         assert!(check_rustc("rustc 1.95.0\nrelease: 1.95.0").is_ok());
         let error = check_rustc("release: 1.94.1").unwrap_err().to_string();
-        assert_eq!(error, "rustc 1.94.1 is too old: Lightcell needs 1.95\nhint: rustup update stable");
+        assert_eq!(
+            error,
+            "rustc 1.94.1 is too old: Lightcell needs 1.95\nhint: rustup update stable"
+        );
     }
 
     #[test]
@@ -208,7 +286,12 @@ mod tests {
         std::fs::write(scratch.0.join("Cargo.toml"), "[workspace]\n").unwrap();
         let error = no_workspace_above(&root, &cargo).unwrap_err().to_string();
         let (root_name, above) = (root.display(), scratch.0.display());
-        assert_eq!(error, format!("{root_name} lies below the Cargo workspace {above}, which cargo would count notebooks' crates into\nhint: set LIGHTCELL_HOME to a folder outside of it"));
+        assert_eq!(
+            error,
+            format!(
+                "{root_name} lies below the Cargo workspace {above}, which cargo would count notebooks' crates into\nhint: set LIGHTCELL_HOME to a folder outside of it"
+            )
+        );
         std::fs::write(scratch.0.join("Cargo.toml"), "[workspace]\nexclude = [\"a\"]\n").unwrap();
         assert!(no_workspace_above(&root, &cargo).is_ok());
         assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
@@ -217,7 +300,12 @@ mod tests {
     #[test]
     fn a_full_disk_is_said_before_anything_begins() {
         assert!(check_disk(Path::new("/"), 0).is_ok());
-        let error = check_disk(Path::new("/nonexistent/x"), u64::MAX).unwrap_err().to_string();
-        assert!(error.contains("are needed\nhint: free some space, or set LIGHTCELL_HOME"), "{error}");
+        let error = check_disk(Path::new("/nonexistent/x"), u64::MAX)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("are needed\nhint: free some space, or set LIGHTCELL_HOME"),
+            "{error}"
+        );
     }
 }

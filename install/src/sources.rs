@@ -9,14 +9,20 @@ use std::path::{Path, PathBuf};
 
 /// The clone that this program was built from, while it is there; else the installation's copy.
 pub fn root(place: &Place) -> Result<PathBuf> {
-    let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default();
     let copy = place.join("src");
     for folder in [clone, copy] {
         if is_ours(&folder) {
             return Ok(folder);
         }
     }
-    bail!(ui::Problem { what: "the sources are gone: neither the clone nor the installation's copy is there".into(), hint: "clone the repository again and run `cargo demo` in it".into() })
+    bail!(ui::Problem {
+        what: "the sources are gone: neither the clone nor the installation's copy is there".into(),
+        hint: "clone the repository again and run `cargo demo` in it".into()
+    })
 }
 
 fn is_ours(folder: &Path) -> bool {
@@ -24,7 +30,16 @@ fn is_ours(folder: &Path) -> bool {
 }
 
 /// What is copied. The rest of the workspace comes along because its manifest names it.
-const PARTS: [&str; 8] = ["Cargo.toml", "Cargo.lock", ".cargo", "kernel", "magics", "install", "tests", "notebooks"];
+const PARTS: [&str; 8] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo",
+    "kernel",
+    "magics",
+    "install",
+    "tests",
+    "notebooks",
+];
 
 /// Brings the copy up to date.
 pub fn sync(place: &Place) -> Result<PathBuf> {
@@ -46,7 +61,8 @@ pub fn sync(place: &Place) -> Result<PathBuf> {
         }
     }
     for file in &wanted {
-        let content = std::fs::read(from.join(file)).with_context(|| format!("cannot read {}", from.join(file).display()))?;
+        let content =
+            std::fs::read(from.join(file)).with_context(|| format!("cannot read {}", from.join(file).display()))?;
         place::write(&to.join(file), &content)?;
     }
     for gone in there.difference(&wanted) {
@@ -63,10 +79,14 @@ fn list(root: &Path, part: &Path, into: &mut BTreeSet<PathBuf>) -> Result<()> {
         into.insert(part.to_owned());
         return Ok(());
     }
-    let Ok(entries) = std::fs::read_dir(&path) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(&path) else {
+        return Ok(());
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let skipped = ["target", ".git", "__pycache__", ".ipynb_checkpoints"].iter().any(|skip| name == *skip);
+        let skipped = ["target", ".git", "__pycache__", ".ipynb_checkpoints"]
+            .iter()
+            .any(|skip| name == *skip);
         if !skipped && !name.to_string_lossy().contains(".partial-") {
             list(root, &part.join(name), into)?;
         }
@@ -81,7 +101,9 @@ pub fn of_user(place: &Place) -> Vec<PathBuf> {
     let _ = list(&folder, Path::new(""), &mut files);
     let same = |a: &Path, b: &Path| std::fs::read(a).is_ok_and(|a| std::fs::read(b).is_ok_and(|b| a == b));
     let beside = |file: &Path| PathBuf::from(file.to_string_lossy().replace(".new.", "."));
-    files.retain(|file| !same(&folder.join(file), &record.join(file)) && !same(&folder.join(file), &record.join(beside(file))));
+    files.retain(|file| {
+        !same(&folder.join(file), &record.join(file)) && !same(&folder.join(file), &record.join(beside(file)))
+    });
     files.into_iter().map(|file| folder.join(file)).collect()
 }
 
@@ -152,7 +174,9 @@ mod tests {
     #[test]
     fn what_is_the_users_among_the_notebooks_is_known() {
         let scratch = Scratch::new("of-user");
-        let place = Place { root: scratch.0.clone() };
+        let place = Place {
+            root: scratch.0.clone(),
+        };
         for name in ["a.ipynb", "b.ipynb", "data/c.csv"] {
             place::write(&place.join("notebooks").join(name), name.as_bytes()).unwrap();
             place::write(&place.join(RECORD).join(name), name.as_bytes()).unwrap();
@@ -161,7 +185,10 @@ mod tests {
         assert_eq!(of_user(&place), Vec::<PathBuf>::new());
         place::write(&place.join("notebooks/b.ipynb"), b"mine").unwrap();
         place::write(&place.join("notebooks/own.ipynb"), b"").unwrap();
-        assert_eq!(of_user(&place), [place.join("notebooks/b.ipynb"), place.join("notebooks/own.ipynb")]);
+        assert_eq!(
+            of_user(&place),
+            [place.join("notebooks/b.ipynb"), place.join("notebooks/own.ipynb")]
+        );
     }
 
     #[test]
@@ -172,6 +199,9 @@ mod tests {
         }
         let mut files = BTreeSet::new();
         list(&scratch.0, Path::new("kernel"), &mut files).unwrap();
-        assert_eq!(files.into_iter().collect::<Vec<_>>(), [PathBuf::from("kernel/src/a.rs")]);
+        assert_eq!(
+            files.into_iter().collect::<Vec<_>>(),
+            [PathBuf::from("kernel/src/a.rs")]
+        );
     }
 }

@@ -24,7 +24,11 @@ impl std::error::Error for Problem {}
 
 /// An error with a hint.
 pub fn problem(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Problem { what: what.into(), hint: hint.into() }.into()
+    Problem {
+        what: what.into(),
+        hint: hint.into(),
+    }
+    .into()
 }
 
 /// The last line of a command that failed.
@@ -50,7 +54,11 @@ impl Step {
         if bar.is_hidden() {
             println!("… {name}");
         }
-        Step { bar, name: name.to_owned(), begun: Instant::now() }
+        Step {
+            bar,
+            name: name.to_owned(),
+            begun: Instant::now(),
+        }
     }
 
     /// Gives it a length in bytes.
@@ -128,11 +136,17 @@ mod tests {
 
     #[test]
     fn sizes_are_readable() {
-        assert_eq!([487_000_000, 4_736_000_000, 12_000_000_000].map(size), ["487 MB", "4.7 GB", "12 GB"]);
+        assert_eq!(
+            [487_000_000, 4_736_000_000, 12_000_000_000].map(size),
+            ["487 MB", "4.7 GB", "12 GB"]
+        );
     }
 
     #[test]
     fn a_problem_says_what_to_do() {
-        assert_eq!(problem("no compiler", "install one").to_string(), "no compiler\nhint: install one");
+        assert_eq!(
+            problem("no compiler", "install one").to_string(),
+            "no compiler\nhint: install one"
+        );
     }
 }

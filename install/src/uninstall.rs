@@ -10,8 +10,22 @@ use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
 const PARTS: [&str; 16] = [
-    "bin", "src", "libtorch", "libtch", ".cargo", "toolchains", "store", "sessions", "jupyter", "logs", "build", "demo", "testenv", "testdata",
-    "history.jsonl", "setup.json",
+    "bin",
+    "src",
+    "libtorch",
+    "libtch",
+    ".cargo",
+    "toolchains",
+    "store",
+    "sessions",
+    "jupyter",
+    "logs",
+    "build",
+    "demo",
+    "testenv",
+    "testdata",
+    "history.jsonl",
+    "setup.json",
 ];
 
 /// Removes it all.
@@ -23,15 +37,26 @@ pub fn run(yes: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !place.is_ours() && specs.is_empty() {
-        return Err(problem(format!("{} is no installation of Lightcell", place.root.display()), "set LIGHTCELL_HOME to the folder that setup used, or unset it"));
+        return Err(problem(
+            format!("{} is no installation of Lightcell", place.root.display()),
+            "set LIGHTCELL_HOME to the folder that setup used, or unset it",
+        ));
     }
     let kept = sources::of_user(&place);
-    println!("This removes {} ({})", place.root.display(), ui::size(place::size(&place.root)));
+    println!(
+        "This removes {} ({})",
+        place.root.display(),
+        ui::size(place::size(&place.root))
+    );
     for spec in &specs {
         println!("and the kernelspec {}", spec.display());
     }
     if !kept.is_empty() {
-        println!("but not your own notebooks and files in {}: {}", place.join("notebooks").display(), names(&kept));
+        println!(
+            "but not your own notebooks and files in {}: {}",
+            place.join("notebooks").display(),
+            names(&kept)
+        );
     }
     if !yes && std::io::stdin().is_terminal() && !confirmed()? {
         println!("Nothing was removed.");
@@ -57,7 +82,10 @@ pub fn run(yes: bool) -> Result<ExitCode> {
     let _ = std::fs::remove_dir(&place.root);
     println!("Lightcell is removed.");
     if place.root.exists() {
-        ui::note(&format!("{} holds files that are not Lightcell's and stays", place.root.display()));
+        ui::note(&format!(
+            "{} holds files that are not Lightcell's and stays",
+            place.root.display()
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,9 +100,17 @@ fn confirmed() -> Result<bool> {
 
 /// The first few names.
 fn names(files: &[PathBuf]) -> String {
-    let shown: Vec<_> = files.iter().take(3).map(|file| file.file_name().unwrap_or_default().to_string_lossy()).collect();
+    let shown: Vec<_> = files
+        .iter()
+        .take(3)
+        .map(|file| file.file_name().unwrap_or_default().to_string_lossy())
+        .collect();
     let more = files.len().saturating_sub(3);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+    if more == 0 {
+        shown.join(", ")
+    } else {
+        format!("{} and {more} more", shown.join(", "))
+    }
 }
 
 /// Removes the folder of notebooks but for what is the user's.
@@ -128,7 +164,13 @@ mod tests {
         let kept = [folder.join("more/mine.ipynb")];
         remove_notebooks(&folder, &kept).unwrap();
         assert!(kept[0].exists());
-        assert_eq!((std::fs::read_dir(&folder).unwrap().count(), std::fs::read_dir(folder.join("more")).unwrap().count()), (1, 1));
+        assert_eq!(
+            (
+                std::fs::read_dir(&folder).unwrap().count(),
+                std::fs::read_dir(folder.join("more")).unwrap().count()
+            ),
+            (1, 1)
+        );
         remove_notebooks(&folder, &[]).unwrap();
         assert!(!folder.exists());
     }
@@ -136,6 +178,9 @@ mod tests {
     #[test]
     fn many_names_are_counted() {
         let files: Vec<PathBuf> = ["/x/a", "/x/b", "/x/c", "/x/d", "/x/e"].map(PathBuf::from).to_vec();
-        assert_eq!((names(&files[..2]), names(&files)), ("a, b".to_owned(), "a, b, c and 2 more".to_owned()));
+        assert_eq!(
+            (names(&files[..2]), names(&files)),
+            ("a, b".to_owned(), "a, b, c and 2 more".to_owned())
+        );
     }
 }

@@ -33,14 +33,25 @@ impl Home {
         let path = self.0.join("bin").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let write = r#"rm -f "$1" && printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 755 "$1""#;
-        assert!(Command::new("sh").args(["-c", write, "sh"]).arg(&path).arg(script).status().unwrap().success());
+        assert!(
+            Command::new("sh")
+                .args(["-c", write, "sh"])
+                .arg(&path)
+                .arg(script)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Links programs of this machine into a PATH that holds nothing else.
     fn link(&self, names: &[&str]) {
         std::fs::create_dir_all(self.0.join("bin")).unwrap();
         for name in names {
-            let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap();
+            let found = Command::new("sh")
+                .args(["-c", &format!("command -v {name}")])
+                .output()
+                .unwrap();
             let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
             if !found.is_empty() {
                 std::os::unix::fs::symlink(found, self.0.join("bin").join(name)).unwrap();
@@ -51,7 +62,9 @@ impl Home {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lightcell"));
         command.args(args).current_dir(&self.0).env("LIGHTCELL_HOME", self.lc());
-        command.env("JUPYTER_DATA_DIR", self.0.join("jupyter")).env("XDG_BIN_HOME", self.0.join("user-bin"));
+        command
+            .env("JUPYTER_DATA_DIR", self.0.join("jupyter"))
+            .env("XDG_BIN_HOME", self.0.join("user-bin"));
         for name in ["LIBTORCH", "LIGHTCELL_LIBTORCH", "CXX", "JUPYTER_PATH"] {
             command.env_remove(name);
         }
@@ -93,17 +106,30 @@ fn each_missing_tool_is_named_with_how_to_get_it() {
     let install_rust = "error: there is no cargo on PATH\nhint: install Rust 1.95 or newer: https://rustup.rs\n";
     assert_eq!(error(&home.bare(&["setup"])), install_rust);
     home.link(&RUST);
-    let no_compiler = "error: there is no C++ compiler\nhint: install one: apt install g++, dnf install gcc-c++, or pacman -S gcc\n";
+    let no_compiler =
+        "error: there is no C++ compiler\nhint: install one: apt install g++, dnf install gcc-c++, or pacman -S gcc\n";
     assert_eq!(error(&home.bare(&["setup"])), no_compiler);
     home.program("c++", "exit 0");
     let get_python = "hint: install it: apt install python3 python3-venv, or dnf install python3\n";
-    assert_eq!(error(&home.bare(&["demo"])), format!("error: there is no python3 on PATH\n{get_python}"));
+    assert_eq!(
+        error(&home.bare(&["demo"])),
+        format!("error: there is no python3 on PATH\n{get_python}")
+    );
     home.program("python3", "echo 3.9");
-    assert_eq!(error(&home.bare(&["setup"])), format!("error: Python 3.9 is too old: Jupyter needs 3.10\n{get_python}"));
+    assert_eq!(
+        error(&home.bare(&["setup"])),
+        format!("error: Python 3.9 is too old: Jupyter needs 3.10\n{get_python}")
+    );
     home.program("python3", "case \"$*\" in *version_info*) echo 3.12;; *) exit 1;; esac");
-    assert_eq!(error(&home.bare(&["setup"])), "error: Python has no `venv` module\nhint: install it: apt install python3-venv\n");
+    assert_eq!(
+        error(&home.bare(&["setup"])),
+        "error: Python has no `venv` module\nhint: install it: apt install python3-venv\n"
+    );
     let out = home.command(&["setup"]).env("CXX", "/no/such/g++").output().unwrap();
-    assert_eq!(error(&out), "error: CXX names /no/such/g++, which does not run\nhint: name a C++ compiler, or unset CXX\n");
+    assert_eq!(
+        error(&out),
+        "error: CXX names /no/such/g++, which does not run\nhint: name a C++ compiler, or unset CXX\n"
+    );
     assert!(!home.lc().exists(), "nothing is made before everything is there");
 }
 
@@ -112,7 +138,10 @@ fn an_old_rust_is_refused() {
     let home = Home::new("rust");
     home.program("cargo", "exit 0");
     home.program("rustc", "echo rustc 1.80.0; echo release: 1.80.0");
-    assert_eq!(error(&home.bare(&["setup"])), "error: rustc 1.80.0 is too old: Lightcell needs 1.95\nhint: rustup update stable\n");
+    assert_eq!(
+        error(&home.bare(&["setup"])),
+        "error: rustc 1.80.0 is too old: Lightcell needs 1.95\nhint: rustup update stable\n"
+    );
     let doctor = home.bare(&["doctor"]);
     assert!(stdout(&doctor).starts_with("✗ rustc         rustc 1.80.0 is too old: Lightcell needs 1.95\n                mend: rustup update stable\n"), "{}", stdout(&doctor));
 }
@@ -123,13 +152,36 @@ fn doctor_finds_an_empty_home_wanting_and_says_what_to_run() {
     let out = home.run(&["doctor"]);
     assert_eq!(out.status.code(), Some(1));
     let text = stdout(&out);
-    assert!(text.contains(&format!("✗ installation  not set up in {}\n                mend: lightcell setup\n", home.lc().display())), "{text}");
+    assert!(
+        text.contains(&format!(
+            "✗ installation  not set up in {}\n                mend: lightcell setup\n",
+            home.lc().display()
+        )),
+        "{text}"
+    );
     let rows: Vec<Value> = serde_json::from_str(&stdout(&home.run(&["doctor", "--json"]))).unwrap();
     let parts: Vec<&str> = rows.iter().filter_map(|row| row["part"].as_str()).collect();
-    for part in ["rustc", "cargo", "rust-src", "C++ compiler", "Python", "NVIDIA driver", "NVML", "libtorch", "libtch", "kernel", "worker, store", "Jupyter", "kernelspec"] {
+    for part in [
+        "rustc",
+        "cargo",
+        "rust-src",
+        "C++ compiler",
+        "Python",
+        "NVIDIA driver",
+        "NVML",
+        "libtorch",
+        "libtch",
+        "kernel",
+        "worker, store",
+        "Jupyter",
+        "kernelspec",
+    ] {
         assert!(parts.contains(&part), "{part} in {parts:?}");
     }
-    assert!(rows.iter().all(|row| (row["state"] == "missing") == row["mend"].is_string()));
+    assert!(
+        rows.iter()
+            .all(|row| (row["state"] == "missing") == row["mend"].is_string())
+    );
     assert!(!home.lc().exists(), "looking makes nothing");
 }
 
@@ -138,9 +190,21 @@ fn a_folder_with_other_things_is_neither_used_nor_removed() {
     let home = Home::new("foreign");
     home.write("lc/src/mine.rs", "");
     let said = error(&home.run(&["setup"]));
-    assert_eq!(said, format!("error: {} holds other things already (src)\nhint: set LIGHTCELL_HOME to a folder that is empty or new\n", home.lc().display()));
+    assert_eq!(
+        said,
+        format!(
+            "error: {} holds other things already (src)\nhint: set LIGHTCELL_HOME to a folder that is empty or new\n",
+            home.lc().display()
+        )
+    );
     let said = error(&home.run(&["uninstall", "--yes"]));
-    assert_eq!(said, format!("error: {} is no installation of Lightcell\nhint: set LIGHTCELL_HOME to the folder that setup used, or unset it\n", home.lc().display()));
+    assert_eq!(
+        said,
+        format!(
+            "error: {} is no installation of Lightcell\nhint: set LIGHTCELL_HOME to the folder that setup used, or unset it\n",
+            home.lc().display()
+        )
+    );
     assert!(home.lc().join("src/mine.rs").exists());
 }
 
@@ -150,7 +214,10 @@ fn a_place_below_a_cargo_workspace_is_refused() {
     home.write("Cargo.toml", "[workspace]\n");
     let said = error(&home.run(&["setup"]));
     let (lc, above) = (home.lc(), home.0.display());
-    let wanted = format!("error: {} lies below the Cargo workspace {above}, which cargo would count notebooks' crates into\nhint: ", lc.display());
+    let wanted = format!(
+        "error: {} lies below the Cargo workspace {above}, which cargo would count notebooks' crates into\nhint: ",
+        lc.display()
+    );
     assert!(said.starts_with(&wanted), "{said}");
 }
 
@@ -159,15 +226,31 @@ fn a_libtorch_of_another_version_is_refused() {
     let home = Home::new("libtorch");
     let torch = home.0.join("torch");
     let setup = |home: &Home| home.command(&["setup"]).env("LIBTORCH", "torch").output().unwrap();
-    assert_eq!(error(&setup(&home)), format!("error: LIBTORCH names {}, where there is no libtorch\nhint: name the folder that holds lib/ and include/, or unset LIBTORCH\n", torch.display()));
+    assert_eq!(
+        error(&setup(&home)),
+        format!(
+            "error: LIBTORCH names {}, where there is no libtorch\nhint: name the folder that holds lib/ and include/, or unset LIBTORCH\n",
+            torch.display()
+        )
+    );
     for file in ["torch/lib/libtorch_cpu.so", "torch/include/x.h"] {
         home.write(file, "");
     }
     home.write("torch/build-version", "2.9.1+cpu\n");
     let said = error(&setup(&home));
-    assert_eq!(said, "error: LIBTORCH is libtorch 2.9.1; Lightcell's tch needs 2.13.0\nhint: name a libtorch 2.13.0, or unset LIBTORCH and it is fetched\n");
-    let out = home.command(&["setup"]).env("LIGHTCELL_LIBTORCH", "gpu").output().unwrap();
-    assert_eq!(error(&out), "error: LIGHTCELL_LIBTORCH is gpu\nhint: set it to cpu or cuda, or unset it\n");
+    assert_eq!(
+        said,
+        "error: LIBTORCH is libtorch 2.9.1; Lightcell's tch needs 2.13.0\nhint: name a libtorch 2.13.0, or unset LIBTORCH and it is fetched\n"
+    );
+    let out = home
+        .command(&["setup"])
+        .env("LIGHTCELL_LIBTORCH", "gpu")
+        .output()
+        .unwrap();
+    assert_eq!(
+        error(&out),
+        "error: LIGHTCELL_LIBTORCH is gpu\nhint: set it to cpu or cuda, or unset it\n"
+    );
 }
 
 #[test]
@@ -176,16 +259,32 @@ fn without_network_pip_fails_in_one_line_and_the_log_is_named() {
     let pip = "echo 'WARNING: Retrying: NewConnectionError: Temporary failure in name resolution'; echo 'ERROR: No matching distribution found for torch==2.13.0'; exit 1";
     home.program("python3", &format!("case \"$*\" in *version_info*) echo 3.12;; *ensurepip*|*'pip --version') ;; *'pip download'*) {pip};; *) exit 1;; esac"));
     let path = format!("{}:{}", home.0.join("bin").display(), std::env::var("PATH").unwrap());
-    let out = home.command(&["setup"]).env("PATH", path).env("LIGHTCELL_LIBTORCH", "cpu").output().unwrap();
+    let out = home
+        .command(&["setup"])
+        .env("PATH", path)
+        .env("LIGHTCELL_LIBTORCH", "cpu")
+        .output()
+        .unwrap();
     let said = error(&out);
     let log = home.lc().join("logs/pip-download.log");
-    assert!(said.starts_with("error: the download of torch with pip failed: the network cannot be reached\n"), "{said}");
+    assert!(
+        said.starts_with("error: the download of torch with pip failed: the network cannot be reached\n"),
+        "{said}"
+    );
     assert!(said.contains("\n  ERROR: No matching distribution found for torch==2.13.0\nhint: connect, then run the same command again"), "{said}");
-    assert!(said.trim_end().ends_with(&log.display().to_string()) && std::fs::read_to_string(&log).unwrap().contains("Retrying"), "{said}");
+    assert!(
+        said.trim_end().ends_with(&log.display().to_string())
+            && std::fs::read_to_string(&log).unwrap().contains("Retrying"),
+        "{said}"
+    );
     // Begun, not finished: it can be taken away.
     assert!(home.lc().join("src/Cargo.lock").exists() && !home.lc().join("setup.json").exists());
     let out = home.run(&["uninstall", "--yes"]);
-    assert!(out.status.success() && stdout(&out).ends_with("Lightcell is removed.\n"), "{}", stdout(&out));
+    assert!(
+        out.status.success() && stdout(&out).ends_with("Lightcell is removed.\n"),
+        "{}",
+        stdout(&out)
+    );
     assert!(!home.lc().exists());
 }
 
@@ -194,18 +293,36 @@ fn uninstall_takes_what_is_ours_and_leaves_what_is_the_users() {
     let home = Home::new("uninstall");
     assert!(stdout(&home.run(&["uninstall"])).starts_with("There is nothing to remove: "));
     let lc = home.lc();
-    for file in ["lc/.setup.lock", "lc/store/x/complete", "lc/bin/lightcell", "lc/bin/lightcell-kernel", "lc/history.jsonl", "lc/.torch.partial-7/x"] {
+    for file in [
+        "lc/.setup.lock",
+        "lc/store/x/complete",
+        "lc/bin/lightcell",
+        "lc/bin/lightcell-kernel",
+        "lc/history.jsonl",
+        "lc/.torch.partial-7/x",
+    ] {
         home.write(file, "");
     }
-    for file in ["lc/notebooks/quickstart.ipynb", "lc/src/.installed-notebooks/quickstart.ipynb"] {
+    for file in [
+        "lc/notebooks/quickstart.ipynb",
+        "lc/src/.installed-notebooks/quickstart.ipynb",
+    ] {
         home.write(file, "as installed");
     }
     let mine = home.write("lc/notebooks/mine.ipynb", "my work");
-    let spec = |folder: &str, program: &Path| home.write(&format!("{folder}/lightcell/kernel.json"), &format!("{{\"argv\": [\"{}\"]}}", program.display()));
+    let spec = |folder: &str, program: &Path| {
+        home.write(
+            &format!("{folder}/lightcell/kernel.json"),
+            &format!("{{\"argv\": [\"{}\"]}}", program.display()),
+        )
+    };
     let ours = spec("jupyter/kernels", &lc.join("bin/lightcell-kernel"));
     let recorded = spec("prefix/kernels", &lc.join("bin/lightcell-kernel"));
     let other = spec("other/kernels", Path::new("/another/bin/lightcell-kernel"));
-    let specs: Vec<_> = [&recorded, &other].iter().map(|spec| spec.parent().unwrap().to_owned()).collect();
+    let specs: Vec<_> = [&recorded, &other]
+        .iter()
+        .map(|spec| spec.parent().unwrap().to_owned())
+        .collect();
     let setup = serde_json::json!({
         "version": "0.1.0", "cargo": "/c", "rustc": "/r", "rustc_version": "", "libtorch": {"path": "/t", "version": "2.13.0", "variant": "cpu"},
         "libtch": "/l", "src": "/s", "python": "/p", "kernelspecs": specs,
@@ -217,9 +334,21 @@ fn uninstall_takes_what_is_ours_and_leaves_what_is_the_users() {
     let out = home.run(&["uninstall", "--yes"]);
     let text = stdout(&out);
     assert!(out.status.success(), "{text}");
-    assert!(text.contains("but not your own notebooks and files in ") && text.contains(": mine.ipynb\n"), "{text}");
+    assert!(
+        text.contains("but not your own notebooks and files in ") && text.contains(": mine.ipynb\n"),
+        "{text}"
+    );
     assert!(!ours.exists() && !recorded.exists() && other.exists() && std::fs::symlink_metadata(&link).is_err());
     assert_eq!(std::fs::read_to_string(&mine).unwrap(), "my work");
-    let left = |folder: &Path| std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>();
-    assert_eq!((left(&lc), left(&lc.join("notebooks"))), (vec!["notebooks".to_owned()], vec!["mine.ipynb".to_owned()]));
+    let left = |folder: &Path| {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (left(&lc), left(&lc.join("notebooks"))),
+        (vec!["notebooks".to_owned()], vec!["mine.ipynb".to_owned()])
+    );
 }

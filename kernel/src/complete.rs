@@ -15,7 +15,9 @@ pub fn characters(code: &str, offset: usize) -> usize {
 /// The identifier (or path, or `%name`) that ends at a byte offset: where it begins, and its text.
 pub fn word_before(code: &str, offset: usize) -> (usize, &str) {
     let before = &code[..code.floor_char_boundary(offset)];
-    let start = before.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+    let start = before
+        .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     (start, &before[start..])
 }
 
@@ -24,10 +26,20 @@ pub fn is_complete(code: &str) -> IsCompleteReply {
     // Magics and evcxr's commands are lines of their own, and complete.
     let rust: String = code
         .lines()
-        .map(|line| if line.trim_start().starts_with(['%', ':']) && !line.trim_start().starts_with("::") { "\n".to_owned() } else { format!("{line}\n") })
+        .map(|line| {
+            if line.trim_start().starts_with(['%', ':']) && !line.trim_start().starts_with("::") {
+                "\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
         .collect();
     if code.trim_start().starts_with("%%") {
-        return if code.ends_with('\n') { IsCompleteReply::complete() } else { IsCompleteReply::incomplete(String::new()) };
+        return if code.ends_with('\n') {
+            IsCompleteReply::complete()
+        } else {
+            IsCompleteReply::incomplete(String::new())
+        };
     }
     match brackets(&rust) {
         Brackets::Open(depth) => return IsCompleteReply::incomplete(" ".repeat(4 * depth)),
@@ -36,7 +48,9 @@ pub fn is_complete(code: &str) -> IsCompleteReply {
     }
     match syn::parse::Parser::parse_str(syn::Block::parse_within, &rust) {
         Ok(_) => IsCompleteReply::complete(),
-        Err(error) if error.to_string().starts_with("unexpected end of input") => IsCompleteReply::incomplete(String::new()),
+        Err(error) if error.to_string().starts_with("unexpected end of input") => {
+            IsCompleteReply::incomplete(String::new())
+        }
         // `use x;` beside statements, attributes for the whole crate and evcxr's own syntax are no block: a file may be.
         Err(_) if syn::parse_file(&rust).is_ok() => IsCompleteReply::complete(),
         Err(_) => IsCompleteReply::invalid(),
@@ -102,7 +116,11 @@ fn brackets(code: &str) -> Brackets {
             _ => at += 1,
         }
     }
-    if stack.is_empty() { Brackets::Closed } else { Brackets::Open(stack.len()) }
+    if stack.is_empty() {
+        Brackets::Closed
+    } else {
+        Brackets::Open(stack.len())
+    }
 }
 
 /// Length of a text in quotes, or `None` when it is not closed.
@@ -160,10 +178,31 @@ mod tests {
 
     #[test]
     fn cells_are_complete_incomplete_or_never() {
-        for code in ["", "let x = 1;", "1 + 1", "fn f() {}", "use std::fs;\nlet a = 1;", "%gpu", ":dep tch = \"*\"", "'a'", "\"}\"", "r#\"{\"#", "// {", "%fit M d --epochs 3\nlet y = 2;"] {
+        for code in [
+            "",
+            "let x = 1;",
+            "1 + 1",
+            "fn f() {}",
+            "use std::fs;\nlet a = 1;",
+            "%gpu",
+            ":dep tch = \"*\"",
+            "'a'",
+            "\"}\"",
+            "r#\"{\"#",
+            "// {",
+            "%fit M d --epochs 3\nlet y = 2;",
+        ] {
             assert!(matches!(status(code), Complete), "{code}");
         }
-        for code in ["fn f() {", "let x = (1,", "\"abc", "/* a", "r#\"a\"", "let x =", "for i in 0..3 {\n    f(i);"] {
+        for code in [
+            "fn f() {",
+            "let x = (1,",
+            "\"abc",
+            "/* a",
+            "r#\"a\"",
+            "let x =",
+            "for i in 0..3 {\n    f(i);",
+        ] {
             assert!(matches!(status(code), Incomplete), "{code}");
         }
         for code in ["let )", "fn 3() {}", "]", "let x = ;;1 2"] {

@@ -19,19 +19,24 @@ pub enum Source {
 /// Ports, key and address.
 pub fn read(source: &Source) -> Result<ConnectionInfo> {
     let text = match source {
-        Source::File(path) => {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the connection file {}", path.display()))?
-        }
+        Source::File(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the connection file {}", path.display()))?,
         Source::Stdin => {
             // One line: what follows is the life line.
             let mut line = String::new();
-            std::io::stdin().read_line(&mut line).context("cannot read the connection from standard input")?;
+            std::io::stdin()
+                .read_line(&mut line)
+                .context("cannot read the connection from standard input")?;
             line
         }
     };
-    let info: ConnectionInfo = serde_json::from_str(&text).context("the connection is no JSON of a Jupyter connection file")?;
+    let info: ConnectionInfo =
+        serde_json::from_str(&text).context("the connection is no JSON of a Jupyter connection file")?;
     if !info.key.is_empty() && info.signature_scheme != "hmac-sha256" {
-        bail!("the connection asks for signatures by {}; only hmac-sha256 is known", info.signature_scheme);
+        bail!(
+            "the connection asks for signatures by {}; only hmac-sha256 is known",
+            info.signature_scheme
+        );
     }
     Ok(info)
 }
@@ -45,7 +50,10 @@ pub fn wait_for_end(source: &Source) {
         }
         Source::File(_) => {
             // Jupyter names itself; a kernel that was started by hand lives until it is told to end.
-            let Some(parent) = std::env::var("JPY_PARENT_PID").ok().and_then(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 1)
+            let Some(parent) = std::env::var("JPY_PARENT_PID")
+                .ok()
+                .and_then(|pid| pid.parse::<i32>().ok())
+                .filter(|pid| *pid > 1)
             else {
                 loop {
                     std::thread::park();
@@ -85,12 +93,27 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_connection_is_said() {
         let missing = Source::File("/nonexistent/c.json".into());
-        assert!(read(&missing).unwrap_err().to_string().contains("cannot read the connection file /nonexistent/c.json"));
+        assert!(
+            read(&missing)
+                .unwrap_err()
+                .to_string()
+                .contains("cannot read the connection file /nonexistent/c.json")
+        );
         let (path, source) = file("{}");
-        assert!(read(&source).unwrap_err().to_string().contains("no JSON of a Jupyter connection file"));
+        assert!(
+            read(&source)
+                .unwrap_err()
+                .to_string()
+                .contains("no JSON of a Jupyter connection file")
+        );
         std::fs::remove_file(path).unwrap();
         let (path, source) = file(&GOOD.replace("sha256", "md5"));
-        assert!(read(&source).unwrap_err().to_string().contains("only hmac-sha256 is known"));
+        assert!(
+            read(&source)
+                .unwrap_err()
+                .to_string()
+                .contains("only hmac-sha256 is known")
+        );
         std::fs::remove_file(path).unwrap();
     }
 

@@ -95,12 +95,12 @@ pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("ligh
 
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` at its end tells
 /// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain.
-pub const PRELUDE: &str =
-    "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\nOk::<(), String>(())?;\n";
+pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\nOk::<(), String>(())?;\n";
 
 /// Text whose completion makes the analyser read what first cells use; a cell with a `let` would do the same and leave a
 /// variable.
-const WARM_UP: &str = "let lightcell_warm = vec![String::new()]; lightcell_warm.iter().map(|s| s.len()).collect::<Vec<usize>>().";
+const WARM_UP: &str =
+    "let lightcell_warm = vec![String::new()]; lightcell_warm.iter().map(|s| s.len()).collect::<Vec<usize>>().";
 
 impl Engine {
     /// Starts evcxr in the session folder; takes seconds. The folder is named to evcxr by `EVCXR_TMPDIR`, which `main`
@@ -109,8 +109,12 @@ impl Engine {
     /// # Errors
     /// When cargo, rustc or the worker do not start.
     pub fn start(command: Command) -> Result<Engine> {
-        let (context, outputs) = evcxr::EvalContext::with_subprocess_command(command).map_err(|error| anyhow!("{error}"))?;
-        Ok(Engine { context: evcxr::CommandContext::with_eval_context(context), early: crossbeam_receiver::Receiver(outputs) })
+        let (context, outputs) =
+            evcxr::EvalContext::with_subprocess_command(command).map_err(|error| anyhow!("{error}"))?;
+        Ok(Engine {
+            context: evcxr::CommandContext::with_eval_context(context),
+            early: crossbeam_receiver::Receiver(outputs),
+        })
     }
 
     /// Gives the session its crates, from the warm store.
@@ -124,7 +128,9 @@ impl Engine {
             cell.push_str(&format!(":dep {name} = {{ path = {} }}\n", toml_text(&path)));
         }
         cell.push_str(PRELUDE);
-        self.eval(&cell).map_err(|failure| anyhow!("{failure}")).context("cannot load the training library")?;
+        self.eval(&cell)
+            .map_err(|failure| anyhow!("{failure}"))
+            .context("cannot load the training library")?;
         Ok(())
     }
 
@@ -157,7 +163,11 @@ impl Engine {
 
     /// Variables with their types.
     pub fn variables(&self) -> Vec<(String, String)> {
-        let mut list: Vec<_> = self.context.variables_and_types().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
+        let mut list: Vec<_> = self
+            .context
+            .variables_and_types()
+            .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+            .collect();
         list.sort();
         list
     }
@@ -172,7 +182,9 @@ impl Engine {
     pub fn reclaim(&mut self, variables: &[(String, String)]) -> Result<(), Failure> {
         let cell: String = variables
             .iter()
-            .map(|(name, kind)| format!("let mut {name}: {kind} = evcxr_variable_store.take_variable::<{kind}>(\"{name}\");\n"))
+            .map(|(name, kind)| {
+                format!("let mut {name}: {kind} = evcxr_variable_store.take_variable::<{kind}>(\"{name}\");\n")
+            })
             .collect();
         self.eval(&cell).map(drop)
     }
@@ -185,7 +197,11 @@ impl Engine {
         let list = found
             .completions
             .into_iter()
-            .map(|c| Completion { text: c.code, kind: c.kind.to_owned(), label: c.label })
+            .map(|c| Completion {
+                text: c.code,
+                kind: c.kind.to_owned(),
+                label: c.label,
+            })
             .collect();
         Ok((found.start_offset, found.end_offset, list))
     }
@@ -277,7 +293,10 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 /// A path as a TOML string on one line.
 fn toml_text(path: &Path) -> String {
     let path: PathBuf = path.into();
-    format!("\"{}\"", path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\""))
+    format!(
+        "\"{}\"",
+        path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"")
+    )
 }
 
 #[cfg(test)]

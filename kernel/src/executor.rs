@@ -11,7 +11,9 @@ use crate::session::Session;
 use crate::stdin::Stdin;
 use crate::worker::Link;
 use jupyter_protocol::ExecutionCount;
-use jupyter_protocol::messaging::{ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyError, ReplyStatus};
+use jupyter_protocol::messaging::{
+    ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyError, ReplyStatus,
+};
 use lightcell_events::frame::CellEnd;
 use lightcell_magics::FitCall;
 use std::process::Command;
@@ -31,9 +33,17 @@ pub enum Job {
         number: u64,
     },
     /// Complete at a byte offset.
-    Complete { code: String, offset: usize, answer: oneshot::Sender<(usize, usize, Vec<crate::engine::Completion>)> },
+    Complete {
+        code: String,
+        offset: usize,
+        answer: oneshot::Sender<(usize, usize, Vec<crate::engine::Completion>)>,
+    },
     /// Describe what ends at a byte offset.
-    Inspect { code: String, offset: usize, answer: oneshot::Sender<Option<(String, String)>> },
+    Inspect {
+        code: String,
+        offset: usize,
+        answer: oneshot::Sender<Option<(String, String)>>,
+    },
 }
 
 /// What executor and sockets share besides [`Now`].
@@ -56,7 +66,11 @@ pub struct Shared {
 
 impl Shared {
     /// Sends a reply to a request.
-    pub fn reply(&self, content: impl Into<jupyter_protocol::messaging::JupyterMessageContent>, parent: &JupyterMessage) {
+    pub fn reply(
+        &self,
+        content: impl Into<jupyter_protocol::messaging::JupyterMessageContent>,
+        parent: &JupyterMessage,
+    ) {
         let _ = self.replies.send(JupyterMessage::new(content, Some(parent)));
     }
 
@@ -66,7 +80,10 @@ impl Shared {
             return self.count.load(Ordering::SeqCst);
         }
         let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-        self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(count, &request.code);
+        self.history
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .add(count, &request.code);
         count
     }
 }
@@ -112,7 +129,12 @@ pub fn run(shared: Arc<Shared>, ground: Result<Ground, String>, jobs: mpsc::Rece
 }
 
 /// Prepares what is missing, with its progress in the first cell, and starts evcxr.
-fn start(shared: &Arc<Shared>, ground: Ground, jobs: &mpsc::Receiver<Job>, first: &mut Option<Job>) -> Result<Executor, String> {
+fn start(
+    shared: &Arc<Shared>,
+    ground: Ground,
+    jobs: &mpsc::Receiver<Job>,
+    first: &mut Option<Job>,
+) -> Result<Executor, String> {
     let text = |error: anyhow::Error| format!("{error:#}");
     if let Some(what) = crate::prepare::missing(&ground.home, &ground.rustc).map_err(text)? {
         tracing::info!("{what}");
@@ -129,7 +151,14 @@ fn start(shared: &Arc<Shared>, ground: Ground, jobs: &mpsc::Receiver<Job>, first
         engine.warm_up();
         tracing::info!("the analyser is warm");
     }
-    Ok(Executor { shared: shared.clone(), ground, engine, listener, cells: Vec::new(), abort: 0 })
+    Ok(Executor {
+        shared: shared.clone(),
+        ground,
+        engine,
+        listener,
+        cells: Vec::new(),
+        abort: 0,
+    })
 }
 
 fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> anyhow::Result<(Engine, Listener)> {
@@ -146,10 +175,14 @@ fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> any
 
 /// Answers a job when nothing can run.
 fn refuse(shared: &Shared, job: Job, reason: &str) {
-    let Job::Execute { parent, request, .. } = job else { return };
+    let Job::Execute { parent, request, .. } = job else {
+        return;
+    };
     let count = shared.count_cell(&request);
     shared.publisher.status(ExecutionState::Busy, &parent);
-    let (evalue, hint) = reason.split_once("\nhint: ").unwrap_or((reason, "`lightcell doctor` says what is missing"));
+    let (evalue, hint) = reason
+        .split_once("\nhint: ")
+        .unwrap_or((reason, "`lightcell doctor` says what is missing"));
     let report = Report::plain("SetupError", evalue, Some(hint));
     shared.publisher.error(&report, &parent);
     shared.reply(failed(count, &report), &parent);
@@ -162,14 +195,22 @@ fn failed(count: usize, report: &Report) -> ExecuteReply {
         execution_count: ExecutionCount::new(count),
         payload: Vec::new(),
         user_expressions: None,
-        error: Some(Box::new(ReplyError { ename: report.ename.clone(), evalue: report.evalue.clone(), traceback: report.traceback.clone() })),
+        error: Some(Box::new(ReplyError {
+            ename: report.ename.clone(),
+            evalue: report.evalue.clone(),
+            traceback: report.traceback.clone(),
+        })),
     }
 }
 
 impl Executor {
     fn job(&mut self, job: Job) {
         match job {
-            Job::Execute { parent, request, number } => self.execute(parent, request, number),
+            Job::Execute {
+                parent,
+                request,
+                number,
+            } => self.execute(parent, request, number),
             Job::Complete { code, offset, answer } => {
                 let found = self.engine.complete(&code, offset).unwrap_or_else(|error| {
                     tracing::debug!("no completion: {error}");
@@ -187,7 +228,11 @@ impl Executor {
         let shared = self.shared.clone();
         shared.publisher.status(ExecutionState::Busy, &parent);
         if number <= self.abort {
-            let reply = ExecuteReply { status: ReplyStatus::Aborted, execution_count: ExecutionCount::new(shared.count.load(Ordering::SeqCst)), ..Default::default() };
+            let reply = ExecuteReply {
+                status: ReplyStatus::Aborted,
+                execution_count: ExecutionCount::new(shared.count.load(Ordering::SeqCst)),
+                ..Default::default()
+            };
             shared.reply(reply, &parent);
             shared.publisher.status(ExecutionState::Idle, &parent);
             return;
@@ -218,7 +263,12 @@ impl Executor {
             state.names = names;
         }
         let reply = match result {
-            Ok(()) => ExecuteReply { execution_count: ExecutionCount::new(count), payload, user_expressions: Some(Default::default()), ..Default::default() },
+            Ok(()) => ExecuteReply {
+                execution_count: ExecutionCount::new(count),
+                payload,
+                user_expressions: Some(Default::default()),
+                ..Default::default()
+            },
             Err(report) => {
                 shared.publisher.error(&report, &parent);
                 if request.stop_on_error {
@@ -262,7 +312,10 @@ impl Executor {
 
     /// Runs evcxr on a text, and says which variables there were before.
     #[expect(clippy::type_complexity, reason = "three plain things for two callers")]
-    fn evaluate(&mut self, rust: &str) -> Result<(Result<Vec<(String, String)>, Failure>, Said, Vec<(String, String)>), Report> {
+    fn evaluate(
+        &mut self,
+        rust: &str,
+    ) -> Result<(Result<Vec<(String, String)>, Failure>, Said, Vec<(String, String)>), Report> {
         let before = self.engine.variables();
         {
             let mut state = self.shared.now.lock();
@@ -279,6 +332,15 @@ impl Executor {
             state.phase = Phase::Idle;
             std::mem::take(&mut state.said)
         };
+        if !said.redefined.is_empty() {
+            let text = format!(
+                "dropped, because their types were defined again: {}\n",
+                said.redefined.join(", ")
+            );
+            self.shared
+                .publisher
+                .stream(true, &text, self.shared.now.parent().as_ref());
+        }
         Ok((result, said, before))
     }
 
@@ -287,12 +349,17 @@ impl Executor {
         if outputs.is_empty() {
             return;
         }
-        let parts: Vec<_> = outputs.into_iter().map(|(mime, text)| (mime, text.into_bytes())).collect();
+        let parts: Vec<_> = outputs
+            .into_iter()
+            .map(|(mime, text)| (mime, text.into_bytes()))
+            .collect();
         let (parent, count) = {
             let state = self.shared.now.lock();
             (state.parent.clone(), state.count)
         };
-        self.shared.publisher.result(publish::media(&parts), count, parent.as_ref());
+        self.shared
+            .publisher
+            .result(publish::media(&parts), count, parent.as_ref());
     }
 
     /// Whether a cell that compiled and ran also succeeded.
@@ -301,7 +368,11 @@ impl Executor {
             // The stop is done; the cell that takes variables back is not to be stopped by it.
             let interrupted = std::mem::take(&mut self.shared.now.lock().interrupted);
             let lost = self.reclaim(before);
-            let how = if said.stderr_tail.contains("has overflowed its stack") { "stack" } else { &how };
+            let how = if said.stderr_tail.contains("has overflowed its stack") {
+                "stack"
+            } else {
+                &how
+            };
             return Err(Report::taken_over(how, &not_kept, interrupted, &lost));
         }
         if let Some((error, hint)) = said.run_failed {
@@ -310,7 +381,11 @@ impl Executor {
         match said.ended {
             Some(CellEnd::Panicked) => {
                 let panic = said.panic.unwrap_or_default();
-                let place = panic.file.ends_with("src/lib.rs").then(|| report::place(&self.engine.last_source(), panic.line, &self.cells)).flatten();
+                let place = panic
+                    .file
+                    .ends_with("src/lib.rs")
+                    .then(|| report::place(&self.engine.last_source(), panic.line, &self.cells))
+                    .flatten();
                 Err(Report::panic(&panic, place, &self.gone(before)))
             }
             Some(CellEnd::Error) => Err(Report::question_mark(&said.stderr_tail)),
@@ -321,7 +396,11 @@ impl Executor {
     /// Variables that were there before and are not now.
     fn gone(&self, before: &[(String, String)]) -> Vec<String> {
         let now = self.engine.variables();
-        before.iter().filter(|(name, _)| !now.iter().any(|(other, _)| other == name)).map(|(name, _)| name.clone()).collect()
+        before
+            .iter()
+            .filter(|(name, _)| !now.iter().any(|(other, _)| other == name))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// After a takeover the worker holds all variables of before; evcxr may believe that the cell took some of them.
@@ -365,7 +444,8 @@ impl Executor {
     fn fit(&mut self, fit: &FitCall, count: usize, cell: &str) -> Result<(), Report> {
         let failed = |failure: &Failure| matches!(failure, Failure::Compile(errors) if errors.iter().any(|error| error.message.contains("`fit`")));
         for go_on in [true, false] {
-            let rust = magic::fit_code(fit, &self.engine.variables(), &self.engine.items(), go_on).map_err(|error| magic::report(&error, count, cell))?;
+            let rust = magic::fit_code(fit, &self.engine.variables(), &self.engine.items(), go_on)
+                .map_err(|error| magic::report(&error, count, cell))?;
             let (result, said, before) = self.evaluate(&rust)?;
             match result {
                 Ok(_) => return self.judge(said, &before),
@@ -384,14 +464,22 @@ impl Executor {
         let data = match magic::help(name) {
             Some(text) => Some(publish::text(text)),
             None => {
-                let variable = self.engine.variables().into_iter().find(|(variable, _)| variable == name).map(|(name, kind)| format!("{name}: {kind}"));
+                let variable = self
+                    .engine
+                    .variables()
+                    .into_iter()
+                    .find(|(variable, _)| variable == name)
+                    .map(|(name, kind)| format!("{name}: {kind}"));
                 let found = self.engine.inspect(name, name.len()).ok().flatten();
                 match (variable, found) {
                     (None, None) => None,
                     (variable, found) => {
                         let (text, html) = found.unwrap_or_default();
                         let head = variable.unwrap_or_default();
-                        Some(publish::text_html(format!("{head}\n\n{text}").trim().to_owned(), format!("<code>{}</code>{html}", publish::escape(&head))))
+                        Some(publish::text_html(
+                            format!("{head}\n\n{text}").trim().to_owned(),
+                            format!("<code>{}</code>{html}", publish::escape(&head)),
+                        ))
                     }
                 }
             }
@@ -401,7 +489,11 @@ impl Executor {
                 payload.push(Payload::Page { data, start: 0 });
                 Ok(())
             }
-            None => Err(Report::plain("NameError", &format!("nothing is known about `{name}`"), Some("`%lsmagic` lists the magics, `:vars` the variables"))),
+            None => Err(Report::plain(
+                "NameError",
+                &format!("nothing is known about `{name}`"),
+                Some("`%lsmagic` lists the magics, `:vars` the variables"),
+            )),
         }
     }
 }

@@ -65,7 +65,10 @@ impl Home {
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                bail!("Lightcell is not set up: there is no {}\nhint: run `lightcell setup`", file.display())
+                bail!(
+                    "Lightcell is not set up: there is no {}\nhint: run `lightcell setup`",
+                    file.display()
+                )
             }
             Err(error) => bail!("cannot read {}: {error}", file.display()),
         };
@@ -77,7 +80,11 @@ impl Home {
     /// The worker for this rustc.
     pub fn worker(&self, rustc: &Rustc) -> Result<PathBuf> {
         let sources = self.setup.src.join("kernel");
-        let key = key(&[&rustc.version, &digest(&sources.join("worker"))?, &digest(&sources.join("events"))?]);
+        let key = key(&[
+            &rustc.version,
+            &digest(&sources.join("worker"))?,
+            &digest(&sources.join("events"))?,
+        ]);
         Ok(self.root.join("toolchains").join(key).join("lightcell-worker"))
     }
 
@@ -109,7 +116,7 @@ impl Home {
 }
 
 /// Changes when the layout of a store changes.
-const STORE_FORMAT: &str = "1";
+const STORE_FORMAT: &str = "2";
 
 /// The compiler that cells are compiled with.
 #[derive(Debug, Clone)]
@@ -132,24 +139,38 @@ impl Rustc {
         {
             return Rustc::ask(Path::new(String::from_utf8_lossy(&out.stdout).trim()));
         }
-        let on_path = std::env::var_os("PATH")
-            .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("rustc")).find(|file| file.is_file()));
+        let on_path = std::env::var_os("PATH").and_then(|path| {
+            std::env::split_paths(&path)
+                .map(|dir| dir.join("rustc"))
+                .find(|file| file.is_file())
+        });
         Rustc::ask(&on_path.unwrap_or_else(|| setup.rustc.clone()))
     }
 
     /// Asks the compiler.
     pub fn ask(path: &Path) -> Result<Rustc> {
         let run = |args: &[&str]| -> Result<String> {
-            let out = std::process::Command::new(path)
-                .args(args)
-                .output()
-                .with_context(|| format!("cannot run {}\nhint: `lightcell doctor` says what is missing", path.display()))?;
+            let out = std::process::Command::new(path).args(args).output().with_context(|| {
+                format!(
+                    "cannot run {}\nhint: `lightcell doctor` says what is missing",
+                    path.display()
+                )
+            })?;
             if !out.status.success() {
-                bail!("{} {} failed: {}", path.display(), args.join(" "), String::from_utf8_lossy(&out.stderr).trim());
+                bail!(
+                    "{} {} failed: {}",
+                    path.display(),
+                    args.join(" "),
+                    String::from_utf8_lossy(&out.stderr).trim()
+                );
             }
             Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
         };
-        Ok(Rustc { path: path.to_owned(), version: run(&["-vV"])?, libdir: run(&["--print", "target-libdir"])?.into() })
+        Ok(Rustc {
+            path: path.to_owned(),
+            version: run(&["-vV"])?,
+            libdir: run(&["--print", "target-libdir"])?.into(),
+        })
     }
 }
 
@@ -173,12 +194,15 @@ fn digest(folder: &Path) -> Result<String> {
         Ok(())
     }
     let mut files = Vec::new();
-    walk(folder, &mut files).with_context(|| format!("cannot read {}\nhint: run `lightcell setup`", folder.display()))?;
+    walk(folder, &mut files)
+        .with_context(|| format!("cannot read {}\nhint: run `lightcell setup`", folder.display()))?;
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
         file.strip_prefix(folder).unwrap_or(&file).hash(&mut hasher);
-        std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hasher);
+        std::fs::read(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?
+            .hash(&mut hasher);
     }
     Ok(format!("{:016x}", hasher.finish()))
 }

@@ -8,8 +8,8 @@ use crate::stdin::Stdin;
 use crate::worker::{Incoming, Link, Reader};
 use jupyter_protocol::messaging::ClearOutput;
 use lightcell_events::frame::{CellEnd, Display, DisplayKind, Kind, decode_fields};
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Text is sent when nothing more came for so long …
@@ -39,9 +39,13 @@ impl Listener {
             text: Text::default(),
             seen,
         };
-        std::thread::Builder::new().name("listener".into()).spawn(move || ears.run()).map(drop).unwrap_or_else(|error| {
-            tracing::error!("cannot start the listener: {error}");
-        });
+        std::thread::Builder::new()
+            .name("listener".into())
+            .spawn(move || ears.run())
+            .map(drop)
+            .unwrap_or_else(|error| {
+                tracing::error!("cannot start the listener: {error}");
+            });
         Listener { link, marks, next: 0 }
     }
 
@@ -113,7 +117,11 @@ impl Ears {
             self.text.since = None;
             return;
         }
-        let whole = if all { self.text.bytes.len() } else { whole_characters(&self.text.bytes) };
+        let whole = if all {
+            self.text.bytes.len()
+        } else {
+            whole_characters(&self.text.bytes)
+        };
         if whole > 0 {
             let rest = self.text.bytes.split_off(whole);
             let text = String::from_utf8_lossy(&self.text.bytes).into_owned();
@@ -130,7 +138,11 @@ impl Ears {
                 }
             }
         }
-        self.text.since = if self.text.bytes.is_empty() { None } else { Some(Instant::now()) };
+        self.text.since = if self.text.bytes.is_empty() {
+            None
+        } else {
+            Some(Instant::now())
+        };
     }
 
     fn packet(&mut self, kind: Kind, payload: &[u8]) {
@@ -147,11 +159,15 @@ impl Ears {
             },
             Kind::Clear => {
                 let parent = self.now.parent();
-                self.publisher.send(ClearOutput { wait: payload == [1] }, parent.as_ref());
+                self.publisher
+                    .send(ClearOutput { wait: payload == [1] }, parent.as_ref());
             }
             Kind::Event => self.runs.event(payload),
             Kind::CellStart => {
-                let pid = std::str::from_utf8(payload).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+                let pid = std::str::from_utf8(payload)
+                    .ok()
+                    .and_then(|pid| pid.parse().ok())
+                    .unwrap_or(0);
                 let mut state = self.now.lock();
                 state.phase = Phase::Running(pid);
                 if state.interrupted {
@@ -178,7 +194,12 @@ impl Ears {
             }
             Kind::TakenOver => {
                 let fields = decode_fields(payload).unwrap_or_default();
-                let text = |i: usize| fields.get(i).map(|f| String::from_utf8_lossy(f).into_owned()).unwrap_or_default();
+                let text = |i: usize| {
+                    fields
+                        .get(i)
+                        .map(|f| String::from_utf8_lossy(f).into_owned())
+                        .unwrap_or_default()
+                };
                 let mut state = self.now.lock();
                 state.phase = Phase::Building;
                 state.said.taken_over = Some((text(0), text(1)));
@@ -187,7 +208,10 @@ impl Ears {
             }
             Kind::Input => {
                 let fields = decode_fields(payload).unwrap_or_default();
-                let prompt = fields.first().map(|f| String::from_utf8_lossy(f).into_owned()).unwrap_or_default();
+                let prompt = fields
+                    .first()
+                    .map(|f| String::from_utf8_lossy(f).into_owned())
+                    .unwrap_or_default();
                 let password = fields.get(1).is_some_and(|f| f == b"1");
                 let (parent, allowed) = {
                     let state = self.now.lock();
@@ -196,13 +220,19 @@ impl Ears {
                 match parent.filter(|_| allowed) {
                     Some(parent) => self.stdin.ask(prompt, password, parent, self.link.clone()),
                     None => {
-                        self.publisher.stream(true, crate::stdin::REFUSED, self.now.parent().as_ref());
+                        self.publisher
+                            .stream(true, crate::stdin::REFUSED, self.now.parent().as_ref());
                         self.link.answer(None);
                     }
                 }
             }
             Kind::UserError => {}
-            Kind::TypeChanged => self.now.lock().said.redefined.push(String::from_utf8_lossy(payload).into_owned()),
+            Kind::TypeChanged => self
+                .now
+                .lock()
+                .said
+                .redefined
+                .push(String::from_utf8_lossy(payload).into_owned()),
             Kind::Sync => {
                 for index in [0, 1] {
                     while let Some(bytes) = self.reader.child(index) {

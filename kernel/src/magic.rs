@@ -65,22 +65,34 @@ pub fn run_kernel_only(code: &str, shared: &Arc<Shared>, parent: &Parent) -> Res
 pub fn kernel_side(call: &Call, shared: &Arc<Shared>, parent: &Parent) -> Result<(), Report> {
     match call.name.as_str() {
         "gpu" => {
-            let ours: Vec<u32> = crate::now::descendants(std::process::id() as i32, |_| false).into_iter().filter_map(|pid| pid.try_into().ok()).collect();
+            let ours: Vec<u32> = crate::now::descendants(std::process::id() as i32, |_| false)
+                .into_iter()
+                .filter_map(|pid| pid.try_into().ok())
+                .collect();
             let seen = lightcell_gpu::snapshot(&ours);
             let torch = torch();
             let media = if call.switch("--json") {
                 publish::text(lightcell_gpu::to_json(&seen, &torch))
             } else {
-                publish::text_html(lightcell_gpu::to_text(&seen, &torch), lightcell_gpu::to_html(&seen, &torch))
+                publish::text_html(
+                    lightcell_gpu::to_text(&seen, &torch),
+                    lightcell_gpu::to_html(&seen, &torch),
+                )
             };
             shared.publisher.display(media, None, Some(parent));
             Ok(())
         }
         "lsmagic" => {
-            shared.publisher.display(publish::text(lightcell_magics::lsmagic()), None, Some(parent));
+            shared
+                .publisher
+                .display(publish::text(lightcell_magics::lsmagic()), None, Some(parent));
             Ok(())
         }
-        other => Err(Report::plain("MagicError", &format!("%{other} is not answered by the kernel"), None)),
+        other => Err(Report::plain(
+            "MagicError",
+            &format!("%{other} is not answered by the kernel"),
+            None,
+        )),
     }
 }
 
@@ -95,10 +107,17 @@ pub fn preload_failed(problem: &str) {
 
 /// What is known of libtorch, without loading it.
 fn torch() -> Torch {
-    let Ok(home) = crate::home::Home::open() else { return Torch::default() };
+    let Ok(home) = crate::home::Home::open() else {
+        return Torch::default();
+    };
     let libtorch = home.setup.libtorch;
     // The wheels of 2.13 are built for CUDA 13.0; the folder of its libraries is named after it.
-    let cuda = libtorch.path.parent().map(|folder| folder.join("nvidia/cu13").is_dir()).unwrap_or(false).then(|| "13.0".to_owned());
+    let cuda = libtorch
+        .path
+        .parent()
+        .map(|folder| folder.join("nvidia/cu13").is_dir())
+        .unwrap_or(false)
+        .then(|| "13.0".to_owned());
     Torch {
         version: libtorch.version,
         cuda_library: libtorch.path.join("lib/libtorch_cuda.so").exists(),
@@ -117,7 +136,12 @@ pub fn report(error: &MagicError, count: usize, code: &str) -> Report {
         label: String::new(),
         primary: true,
     };
-    magic_error(&error.message, error.hint.as_deref(), Some(span), Cell { count, source: code })
+    magic_error(
+        &error.message,
+        error.hint.as_deref(),
+        Some(span),
+        Cell { count, source: code },
+    )
 }
 
 fn magic_error(message: &str, hint: Option<&str>, span: Option<crate::engine::Span>, cell: Cell) -> Report {
@@ -143,7 +167,9 @@ pub fn help(name: &str) -> Option<String> {
 pub fn help_at(code: &str, offset: usize) -> Option<String> {
     let start = code[..offset].rfind('\n').map_or(0, |at| at + 1);
     let word = code[start..offset].trim_start();
-    (word.starts_with('%') && !word.contains(char::is_whitespace)).then(|| help(word)).flatten()
+    (word.starts_with('%') && !word.contains(char::is_whitespace))
+        .then(|| help(word))
+        .flatten()
 }
 
 /// Completes in a magic's line.
@@ -167,7 +193,12 @@ enum Model<'a> {
 ///
 /// # Errors
 /// When there is no such model or variable.
-pub fn fit_code(fit: &FitCall, variables: &[(String, String)], items: &[String], go_on: bool) -> Result<String, MagicError> {
+pub fn fit_code(
+    fit: &FitCall,
+    variables: &[(String, String)],
+    items: &[String],
+    go_on: bool,
+) -> Result<String, MagicError> {
     let model = find_model(fit, variables, items)?;
     check_data(fit, variables)?;
     let options = serde_json::to_string(&fit.options).unwrap_or_default();
@@ -176,7 +207,10 @@ pub fn fit_code(fit: &FitCall, variables: &[(String, String)], items: &[String],
         Model::Run(name) => format!("let mut fit = lightcell::notebook::go_on({name}, &({data}), {options})?;"),
         Model::Type => {
             let model = &fit.model;
-            let previous = variables.iter().find(|(name, _)| name == "fit").filter(|(_, kind)| go_on && holds(kind, model));
+            let previous = variables
+                .iter()
+                .find(|(name, _)| name == "fit")
+                .filter(|(_, kind)| go_on && holds(kind, model));
             let previous = if previous.is_some() { "Some(fit)" } else { "None" };
             format!("let mut fit = lightcell::notebook::fit::<{model}, _>(&({data}), {options}, {previous})?;")
         }
@@ -186,7 +220,9 @@ pub fn fit_code(fit: &FitCall, variables: &[(String, String)], items: &[String],
 /// Whether a type as evcxr names it is a run of this model.
 fn holds(kind: &str, model: &str) -> bool {
     let plain = |text: &str| text.rsplit("::").next().unwrap_or(text).trim().to_owned();
-    kind.split_once("Fit<").and_then(|(_, rest)| rest.strip_suffix('>')).is_some_and(|inner| plain(inner) == plain(model))
+    kind.split_once("Fit<")
+        .and_then(|(_, rest)| rest.strip_suffix('>'))
+        .is_some_and(|inner| plain(inner) == plain(model))
 }
 
 fn find_model<'a>(fit: &'a FitCall, variables: &[(String, String)], items: &[String]) -> Result<Model<'a>, MagicError> {
@@ -199,10 +235,23 @@ fn find_model<'a>(fit: &'a FitCall, variables: &[(String, String)], items: &[Str
         if kind.contains("Fit<") {
             return Ok(Model::Run(name));
         }
-        return Err(wrong(fit, name, format!("`{name}` is a {kind}, no model"), Some("MODEL is a type that implements LightningModule, or a run that %fit left".into())));
+        return Err(wrong(
+            fit,
+            name,
+            format!("`{name}` is a {kind}, no model"),
+            Some("MODEL is a type that implements LightningModule, or a run that %fit left".into()),
+        ));
     }
-    let types = items.iter().map(String::as_str).filter(|item| item.starts_with(char::is_uppercase));
-    let known = types.chain(variables.iter().filter(|(_, kind)| kind.contains("Fit<")).map(|(name, _)| name.as_str()));
+    let types = items
+        .iter()
+        .map(String::as_str)
+        .filter(|item| item.starts_with(char::is_uppercase));
+    let known = types.chain(
+        variables
+            .iter()
+            .filter(|(_, kind)| kind.contains("Fit<"))
+            .map(|(name, _)| name.as_str()),
+    );
     let hint = match nearest(name, known) {
         Some(close) => format!("did you mean {close}?"),
         None => "define it in a cell: `struct Net { … }` and `impl LightningModule for Net { … }`".to_owned(),
@@ -212,35 +261,64 @@ fn find_model<'a>(fit: &'a FitCall, variables: &[(String, String)], items: &[Str
 
 fn check_data(fit: &FitCall, variables: &[(String, String)]) -> Result<(), MagicError> {
     let name = fit.data.as_str();
-    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_') && name.starts_with(|c: char| c.is_lowercase() || c == '_');
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        && name.starts_with(|c: char| c.is_lowercase() || c == '_');
     if !is_name || variables.iter().any(|(variable, _)| variable == name) {
         return Ok(());
     }
-    let hint = nearest(name, variables.iter().map(|(name, _)| name.as_str())).map(|close| format!("did you mean {close}?"));
-    Err(wrong(fit, name, format!("there is no variable `{name}`"), hint.or_else(|| Some("make it in a cell: `let data = Data::new(…);`".into()))))
+    let hint =
+        nearest(name, variables.iter().map(|(name, _)| name.as_str())).map(|close| format!("did you mean {close}?"));
+    Err(wrong(
+        fit,
+        name,
+        format!("there is no variable `{name}`"),
+        hint.or_else(|| Some("make it in a cell: `let data = Data::new(…);`".into())),
+    ))
 }
 
 fn wrong(fit: &FitCall, word: &str, message: String, hint: Option<String>) -> MagicError {
     let column = fit.text.find(word).map_or(1, |at| fit.text[..at].chars().count() + 1);
-    MagicError { line: fit.line, column, width: word.chars().count(), message, hint }
+    MagicError {
+        line: fit.line,
+        column,
+        width: word.chars().count(),
+        message,
+        hint,
+    }
 }
 
 /// Errors of the compiler in the generated line, in the user's words.
 pub fn explain_fit(fit: &FitCall, errors: &[Diagnostic], cell: Cell) -> Report {
     let all: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
     let about = |text: &str| all.iter().any(|message| message.contains(text));
-    let (word, message, hint) = if about(": LightningModule` is not satisfied") || about("LightningModule` is not implemented") {
-        let hint = format!("write `impl LightningModule for {} {{ … }}` in a cell", fit.model);
-        (fit.model.as_str(), format!("`{}` is no LightningModule", fit.model), hint)
-    } else if about(": DataModule` is not satisfied") || about("DataModule` is not implemented") {
-        (fit.data.as_str(), format!("`{}` is nothing to train on: it is no DataModule", fit.data), "make it with `Data::new(TensorDataset::new(x, y)?)`".to_owned())
-    } else if about("type mismatch resolving") {
-        (fit.data.as_str(), format!("`{}` gives other batches than `{}` takes", fit.data, fit.model), "the model's `type Batch` and the data's must be the same".to_owned())
-    } else {
-        let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
-        let hint = errors.first().and_then(|error| error.helps.first().cloned()).unwrap_or_else(|| "%fit? shows its help".to_owned());
-        (fit.data.as_str(), first, hint)
-    };
+    let (word, message, hint) =
+        if about(": LightningModule` is not satisfied") || about("LightningModule` is not implemented") {
+            let hint = format!("write `impl LightningModule for {} {{ … }}` in a cell", fit.model);
+            (
+                fit.model.as_str(),
+                format!("`{}` is no LightningModule", fit.model),
+                hint,
+            )
+        } else if about(": DataModule` is not satisfied") || about("DataModule` is not implemented") {
+            (
+                fit.data.as_str(),
+                format!("`{}` is nothing to train on: it is no DataModule", fit.data),
+                "make it with `Data::new(TensorDataset::new(x, y)?)`".to_owned(),
+            )
+        } else if about("type mismatch resolving") {
+            (
+                fit.data.as_str(),
+                format!("`{}` gives other batches than `{}` takes", fit.data, fit.model),
+                "the model's `type Batch` and the data's must be the same".to_owned(),
+            )
+        } else {
+            let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
+            let hint = errors
+                .first()
+                .and_then(|error| error.helps.first().cloned())
+                .unwrap_or_else(|| "%fit? shows its help".to_owned());
+            (fit.data.as_str(), first, hint)
+        };
     let error = wrong(fit, word, message, Some(hint));
     report(&error, cell.count, cell.source)
 }
@@ -265,15 +343,38 @@ mod tests {
         let items = ["Mlp".to_owned()];
         let data = names(&[("data", "lightcell::Data")]);
         let code = fit_code(&fit("%fit Mlp data --epochs 3"), &data, &items, true).unwrap();
-        assert!(code.starts_with("let mut fit = lightcell::notebook::fit::<Mlp, _>(&(data), \"{\\\"max_epochs\\\":3,"), "{code}");
+        assert!(
+            code.starts_with("let mut fit = lightcell::notebook::fit::<Mlp, _>(&(data), \"{\\\"max_epochs\\\":3,"),
+            "{code}"
+        );
         assert!(code.ends_with(", None)?;"), "{code}");
         let again = names(&[("data", "lightcell::Data"), ("fit", "lightcell::Fit<Mlp>")]);
-        assert!(fit_code(&fit("%fit Mlp data"), &again, &items, true).unwrap().ends_with(", Some(fit))?;"));
-        assert!(fit_code(&fit("%fit Mlp data"), &again, &items, false).unwrap().ends_with(", None)?;"));
+        assert!(
+            fit_code(&fit("%fit Mlp data"), &again, &items, true)
+                .unwrap()
+                .ends_with(", Some(fit))?;")
+        );
+        assert!(
+            fit_code(&fit("%fit Mlp data"), &again, &items, false)
+                .unwrap()
+                .ends_with(", None)?;")
+        );
         let other = names(&[("data", "D"), ("fit", "lightcell::Fit<Other>")]);
-        assert!(fit_code(&fit("%fit Mlp data"), &other, &items, true).unwrap().ends_with(", None)?;"));
-        assert!(fit_code(&fit("%fit fit data"), &again, &items, true).unwrap().contains("go_on(fit, &(data), "));
-        assert!(fit_code(&fit("%fit a::Net<f32> Data::new(x, 1)"), &[], &[], true).unwrap().contains("fit::<a::Net<f32>, _>(&(Data::new(x, 1))"));
+        assert!(
+            fit_code(&fit("%fit Mlp data"), &other, &items, true)
+                .unwrap()
+                .ends_with(", None)?;")
+        );
+        assert!(
+            fit_code(&fit("%fit fit data"), &again, &items, true)
+                .unwrap()
+                .contains("go_on(fit, &(data), ")
+        );
+        assert!(
+            fit_code(&fit("%fit a::Net<f32> Data::new(x, 1)"), &[], &[], true)
+                .unwrap()
+                .contains("fit::<a::Net<f32>, _>(&(Data::new(x, 1))")
+        );
     }
 
     #[test]
@@ -281,8 +382,14 @@ mod tests {
         let items = ["Mlp".to_owned()];
         let variables = names(&[("data", "D"), ("x", "i32")]);
         let error = |line: &str| fit_code(&fit(line), &variables, &items, true).unwrap_err();
-        assert_eq!(error("%fit Mpl data").to_string(), "there is no model `Mpl`\nhint: did you mean Mlp?");
-        assert_eq!(error("%fit Mlp dta").to_string(), "there is no variable `dta`\nhint: did you mean data?");
+        assert_eq!(
+            error("%fit Mpl data").to_string(),
+            "there is no model `Mpl`\nhint: did you mean Mlp?"
+        );
+        assert_eq!(
+            error("%fit Mlp dta").to_string(),
+            "there is no variable `dta`\nhint: did you mean data?"
+        );
         assert_eq!(error("%fit x data").message, "`x` is a i32, no model");
         assert!(error("%fit Zzz data").hint.unwrap().starts_with("define it in a cell"));
         assert_eq!((error("%fit Mlp dta").column, error("%fit Mlp dta").width), (10, 3));
@@ -291,12 +398,32 @@ mod tests {
     #[test]
     fn the_compilers_words_become_the_users() {
         let explained = |message: &str| {
-            let error = Diagnostic { message: message.into(), ..Diagnostic::default() };
-            explain_fit(&fit("%fit Mlp data"), &[error], Cell { count: 2, source: "%fit Mlp data" }).evalue
+            let error = Diagnostic {
+                message: message.into(),
+                ..Diagnostic::default()
+            };
+            explain_fit(
+                &fit("%fit Mlp data"),
+                &[error],
+                Cell {
+                    count: 2,
+                    source: "%fit Mlp data",
+                },
+            )
+            .evalue
         };
-        assert_eq!(explained("the trait bound `Mlp: LightningModule` is not satisfied"), "`Mlp` is no LightningModule");
-        assert_eq!(explained("the trait bound `Vec<i32>: DataModule` is not satisfied"), "`data` is nothing to train on: it is no DataModule");
-        assert_eq!(explained("type mismatch resolving `<X as DataModule>::Batch == Y`"), "`data` gives other batches than `Mlp` takes");
+        assert_eq!(
+            explained("the trait bound `Mlp: LightningModule` is not satisfied"),
+            "`Mlp` is no LightningModule"
+        );
+        assert_eq!(
+            explained("the trait bound `Vec<i32>: DataModule` is not satisfied"),
+            "`data` is nothing to train on: it is no DataModule"
+        );
+        assert_eq!(
+            explained("type mismatch resolving `<X as DataModule>::Batch == Y`"),
+            "`data` gives other batches than `Mlp` takes"
+        );
         assert_eq!(explained("something else"), "something else");
     }
 
@@ -313,7 +440,10 @@ mod tests {
     fn help_and_completion_work_within_a_cell() {
         assert!(help_at("let a = 1;\n%gp", 14).is_none());
         assert!(help_at("let a = 1;\n%gpu", 15).is_some());
-        assert_eq!(complete("let a = 1;\n%gp\nb", 14), Some((11, 14, vec!["%gpu".to_owned()])));
+        assert_eq!(
+            complete("let a = 1;\n%gp\nb", 14),
+            Some((11, 14, vec!["%gpu".to_owned()]))
+        );
         assert_eq!(complete("let a", 5), None);
     }
 }

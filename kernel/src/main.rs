@@ -13,8 +13,8 @@ mod listener;
 mod magic;
 mod now;
 mod prepare;
-mod prepass;
 mod preparing;
+mod prepass;
 mod publish;
 mod report;
 mod runs;
@@ -97,7 +97,11 @@ fn serve(source: &Source) -> Result<ExitCode> {
         connection::wait_for_end(&watched);
         let _ = ended.send(());
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         tokio::select! {
             result = server::serve(&info, shared, queues, jobs) => result,
@@ -121,7 +125,9 @@ fn shared() -> (Arc<Shared>, server::Queues) {
     let (publisher, iopub) = publish::Publisher::new();
     let (replies, reply_queue) = tokio::sync::mpsc::unbounded_channel();
     let (stdin, questions) = stdin::Stdin::new();
-    let history = Home::folder().map(|folder| history::History::open(&folder.join("history.jsonl"))).unwrap_or_default();
+    let history = Home::folder()
+        .map(|folder| history::History::open(&folder.join("history.jsonl")))
+        .unwrap_or_default();
     let shared = Shared {
         now: Arc::default(),
         publisher,
@@ -131,14 +137,25 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         received: 0.into(),
         history: std::sync::Mutex::new(history),
     };
-    (Arc::new(shared), server::Queues { iopub, replies: reply_queue, questions })
+    (
+        Arc::new(shared),
+        server::Queues {
+            iopub,
+            replies: reply_queue,
+            questions,
+        },
+    )
 }
 
 /// Finds the installation and makes the session's folder.
 fn ground() -> Result<Ground> {
     let home = Home::open()?;
     let rustc = Rustc::find(&home.setup)?;
-    let version = rustc.version.lines().find_map(|line| line.strip_prefix("release: ")).unwrap_or("unknown");
+    let version = rustc
+        .version
+        .lines()
+        .find_map(|line| line.strip_prefix("release: "))
+        .unwrap_or("unknown");
     let _ = RUSTC_VERSION.set(version.to_owned());
     let session = Arc::new(Session::create(&home)?);
     // SAFETY: no other thread runs yet. evcxr takes its folder, and with its configuration folder here no file of the
@@ -162,8 +179,11 @@ fn start_log() {
     if let Ok(file) = std::fs::File::create(folder.join(format!("kernel-{}.log", std::process::id()))) {
         use tracing_subscriber::prelude::*;
         // Only our own words: the analyser inside evcxr logs every query, and spends its time on it.
-        let ours = tracing_subscriber::filter::Targets::new().with_target(env!("CARGO_CRATE_NAME"), tracing::Level::INFO);
-        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::sync::Mutex::new(file));
+        let ours =
+            tracing_subscriber::filter::Targets::new().with_target(env!("CARGO_CRATE_NAME"), tracing::Level::INFO);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(std::sync::Mutex::new(file));
         tracing_subscriber::registry().with(layer.with_filter(ours)).init();
     }
 }
@@ -172,7 +192,10 @@ fn start_log() {
 fn remove_old_logs(folder: &std::path::Path) {
     const KEPT: usize = 20;
     let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut logs: Vec<_> = entries.flatten().filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    let mut logs: Vec<_> = entries
+        .flatten()
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .collect();
     logs.sort();
     for (_, path) in logs.iter().rev().skip(KEPT) {
         let _ = std::fs::remove_file(path);
@@ -187,11 +210,18 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
         if let Some(what) = &missing {
             println!("{what}");
         }
-        return Ok(if missing.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        return Ok(if missing.is_some() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        });
     }
     if missing.is_some() {
         let mut show = |p: prepare::Progress| {
-            println!("{}", serde_json::json!({"step": p.step, "crate": p.krate, "done": p.done, "total": p.total}));
+            println!(
+                "{}",
+                serde_json::json!({"step": p.step, "crate": p.krate, "done": p.done, "total": p.total})
+            );
         };
         prepare::worker(&home, &rustc, &mut show)?;
         if prepare::missing(&home, &rustc)?.is_some() {
@@ -204,7 +234,12 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
             let stderr = capture_stderr(move |line| {
                 if let Some(krate) = prepare::compiling(line) {
                     done += 1;
-                    show(prepare::Progress { step: "store", krate: krate.to_owned(), done, total: total.max(done) });
+                    show(prepare::Progress {
+                        step: "store",
+                        krate: krate.to_owned(),
+                        done,
+                        total: total.max(done),
+                    });
                 }
             })?;
             let made = prepare::store(&home, &rustc, &session, link, command);
@@ -213,7 +248,10 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
         }
     }
     let store = home.store(&rustc)?;
-    println!("{}", serde_json::json!({"step": "done", "store": store, "bytes": prepare::size(&store)}));
+    println!(
+        "{}",
+        serde_json::json!({"step": "done", "store": store, "bytes": prepare::size(&store)})
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -247,7 +285,10 @@ fn capture_stderr(mut each: impl FnMut(&str) + Send + 'static) -> Result<Capture
     };
     std::thread::spawn(move || {
         use std::io::BufRead;
-        for line in std::io::BufReader::new(reader).split(b'\n').map_while(std::result::Result::ok) {
+        for line in std::io::BufReader::new(reader)
+            .split(b'\n')
+            .map_while(std::result::Result::ok)
+        {
             each(&String::from_utf8_lossy(&line));
         }
     });

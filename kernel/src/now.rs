@@ -134,17 +134,23 @@ fn signal(pid: i32, signal: i32) {
 
 /// The worker and all it started are left out when a build is stopped.
 fn is_worker(pid: i32) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
+    std::fs::read_link(format!("/proc/{pid}/exe"))
+        .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
 }
 
 /// All processes below this one, without those (and what is below them) for which `skip` holds.
 pub fn descendants(root: i32, skip: fn(i32) -> bool) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     if let Ok(entries) = std::fs::read_dir("/proc") {
-        for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        for pid in entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        {
             // pid (name) state ppid …; the name may hold spaces and brackets.
             if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                && let Some(parent) = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok())
+                && let Some(parent) = stat
+                    .rsplit_once(')')
+                    .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok())
             {
                 children.entry(parent).or_default().push(pid);
             }
@@ -152,7 +158,13 @@ pub fn descendants(root: i32, skip: fn(i32) -> bool) -> Vec<i32> {
     }
     let (mut found, mut stack) = (Vec::new(), vec![root]);
     while let Some(pid) = stack.pop() {
-        for child in children.get(&pid).into_iter().flatten().copied().filter(|child| !skip(*child)) {
+        for child in children
+            .get(&pid)
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|child| !skip(*child))
+        {
             found.push(child);
             stack.push(child);
         }
@@ -182,7 +194,10 @@ mod tests {
 
     #[test]
     fn grandchildren_are_found() {
-        let mut shell = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & wait"])
+            .spawn()
+            .unwrap();
         let pid = shell.id() as i32;
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while descendants(pid, |_| false).is_empty() && std::time::Instant::now() < deadline {

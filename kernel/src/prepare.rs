@@ -65,7 +65,14 @@ pub fn worker(home: &Home, rustc: &Rustc, progress: &mut dyn FnMut(Progress)) ->
     let build = home.root.join("build/worker");
     let mut command = Command::new(&home.setup.cargo);
     command
-        .args(["rustc", "--release", "--locked", "-p", "lightcell-worker", "--manifest-path"])
+        .args([
+            "rustc",
+            "--release",
+            "--locked",
+            "-p",
+            "lightcell-worker",
+            "--manifest-path",
+        ])
         .arg(home.setup.src.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&build)
@@ -83,14 +90,26 @@ pub fn worker(home: &Home, rustc: &Rustc, progress: &mut dyn FnMut(Progress)) ->
     let mut done = 0;
     run_cargo(command, |krate| {
         done += 1;
-        progress(Progress { step: "worker", krate: krate.to_owned(), done, total });
+        progress(Progress {
+            step: "worker",
+            krate: krate.to_owned(),
+            done,
+            total,
+        });
     })
     .context("cannot build the worker")?;
     install(&build.join("release/lightcell-worker"), &target)
 }
 
 /// What the worker's program exports: these symbols win over libc's in every library it loads.
-const EXPORTED: [&str; 6] = ["write", "writev", "read", "lightcell_emit", "lightcell_stop_requested", "lightcell_stop_clear"];
+const EXPORTED: [&str; 6] = [
+    "write",
+    "writev",
+    "read",
+    "lightcell_emit",
+    "lightcell_stop_requested",
+    "lightcell_stop_clear",
+];
 
 /// Puts a file in its place at once: written beside and renamed.
 fn install(from: &Path, to: &Path) -> Result<()> {
@@ -129,11 +148,19 @@ fn run_cargo(mut command: Command, mut each: impl FnMut(&str)) -> Result<()> {
 
 /// The crate in a `Compiling x v1.0` line.
 pub fn compiling(line: &str) -> Option<&str> {
-    line.trim_start().strip_prefix("Compiling ").map(|rest| rest.split(' ').next().unwrap_or(rest))
+    line.trim_start()
+        .strip_prefix("Compiling ")
+        .map(|rest| rest.split(' ').next().unwrap_or(rest))
 }
 
 /// Builds the warm store: a session like any other, kept. `EVCXR_TMPDIR` names its folder.
-pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: std::sync::Arc<Link>, command: Command) -> Result<PathBuf> {
+pub fn store(
+    home: &Home,
+    rustc: &Rustc,
+    session: &Session,
+    link: std::sync::Arc<Link>,
+    command: Command,
+) -> Result<PathBuf> {
     let target = home.store(rustc)?;
     let mut engine = Engine::start(command)?;
     engine.furnish(home, session, None)?;
@@ -141,6 +168,13 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: std::sync::Arc
     let text = try_libtorch(&mut engine, link).context("libtorch does not work in a cell")?;
     if text.trim() != "3" {
         bail!("libtorch does not work in a cell: 1 + 2 is {}", text.trim());
+    }
+    // evcxr asks `cargo check` about a cell whose variable has no type; that has artifacts of its own.
+    if !matches!(
+        engine.eval("let unknown = lightcell_there_is_no_such_name;"),
+        Err(engine::Failure::Compile(_))
+    ) {
+        bail!("evcxr does not report errors as expected");
     }
     drop(engine);
     forget_context(&session.path.join("target"))?;
@@ -150,7 +184,11 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: std::sync::Arc
     std::fs::write(session.path.join(COMPLETE), list)?;
     for rest in ["src", "Cargo.toml", ".cargo", "worker"] {
         let path = session.path.join(rest);
-        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        let _ = if path.is_dir() {
+            std::fs::remove_dir_all(path)
+        } else {
+            std::fs::remove_file(path)
+        };
     }
     if target.exists() {
         // A damaged one; kernels that run hold their own links to its files.
@@ -192,7 +230,11 @@ fn forget_context(target: &Path) -> Result<()> {
     while let Some(folder) = stack.pop() {
         for entry in std::fs::read_dir(&folder)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let own = name == "incremental" || name.starts_with("ctx-") || name.starts_with("libctx") || name.starts_with("libcode_") || name.starts_with("ctx.");
+            let own = name == "incremental"
+                || name.starts_with("ctx-")
+                || name.starts_with("libctx")
+                || name.starts_with("libcode_")
+                || name.starts_with("ctx.");
             let path = entry.path();
             match (own, path.is_dir()) {
                 (true, true) => std::fs::remove_dir_all(&path)?,
@@ -213,7 +255,10 @@ fn inventory(store: &Path) -> Result<String> {
             let path = entry.path();
             if path.is_dir() {
                 stack.push(path);
-            } else if path.extension().is_some_and(|ext| ext == "rlib" || ext == "rmeta" || ext == "so" || ext == "a") {
+            } else if path
+                .extension()
+                .is_some_and(|ext| ext == "rlib" || ext == "rmeta" || ext == "so" || ext == "a")
+            {
                 let name = path.strip_prefix(store).unwrap_or(&path).to_string_lossy().into_owned();
                 lines.push(format!("{} {name}\n", entry.metadata()?.len()));
             }
@@ -225,7 +270,9 @@ fn inventory(store: &Path) -> Result<String> {
 
 /// Bytes below a folder.
 pub fn size(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {
@@ -263,7 +310,10 @@ mod tests {
         std::fs::write(store.join(COMPLETE), inventory(&store).unwrap()).unwrap();
         assert_eq!(damage(&store), None);
         std::fs::write(store.join("target/deps/libx.rlib"), "").unwrap();
-        assert_eq!(damage(&store), Some("the warm store is damaged: target/deps/libx.rlib".into()));
+        assert_eq!(
+            damage(&store),
+            Some("the warm store is damaged: target/deps/libx.rlib".into())
+        );
         std::fs::remove_dir_all(store).unwrap();
     }
 }

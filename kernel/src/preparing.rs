@@ -10,7 +10,13 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 /// Runs `lightcell-kernel prepare`. The first job that comes meanwhile is kept in `first`.
-pub fn run(shared: &Shared, rustc: &Rustc, what: &str, jobs: &mpsc::Receiver<Job>, first: &mut Option<Job>) -> Result<()> {
+pub fn run(
+    shared: &Shared,
+    rustc: &Rustc,
+    what: &str,
+    jobs: &mpsc::Receiver<Job>,
+    first: &mut Option<Job>,
+) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut child = Command::new(program)
         .arg("prepare")
@@ -35,12 +41,16 @@ pub fn run(shared: &Shared, rustc: &Rustc, what: &str, jobs: &mpsc::Receiver<Job
             if first.is_none() {
                 *first = jobs.try_recv().ok();
             }
-            let Some(Job::Execute { parent, .. }) = first.as_ref() else { continue };
+            let Some(Job::Execute { parent, .. }) = first.as_ref() else {
+                continue;
+            };
             let text = format!("{head}\n{}", step(&line));
             if shown {
                 shared.publisher.update(publish::text(text), ID, Some(parent));
             } else {
-                shared.publisher.status(jupyter_protocol::messaging::ExecutionState::Busy, parent);
+                shared
+                    .publisher
+                    .status(jupyter_protocol::messaging::ExecutionState::Busy, parent);
                 shared.publisher.display(publish::text(text), Some(ID), Some(parent));
                 shown = true;
             }
@@ -49,7 +59,10 @@ pub fn run(shared: &Shared, rustc: &Rustc, what: &str, jobs: &mpsc::Receiver<Job
     let status = child.wait()?;
     if !status.success() {
         let text = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        bail!("cannot prepare for {version}: {}", text.trim().trim_start_matches("error: "));
+        bail!(
+            "cannot prepare for {version}: {}",
+            text.trim().trim_start_matches("error: ")
+        );
     }
     Ok(())
 }
@@ -60,7 +73,12 @@ fn step(line: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
     match value["step"].as_str() {
         Some("done") => "ready".to_owned(),
-        Some(_) => format!("crate {} of {}: {}", value["done"], value["total"], value["crate"].as_str().unwrap_or_default()),
+        Some(_) => format!(
+            "crate {} of {}: {}",
+            value["done"],
+            value["total"],
+            value["crate"].as_str().unwrap_or_default()
+        ),
         None => String::new(),
     }
 }
@@ -71,7 +89,10 @@ mod tests {
 
     #[test]
     fn progress_is_said_in_words() {
-        assert_eq!(step(r#"{"step":"store","crate":"tch","done":3,"total":9}"#), "crate 3 of 9: tch");
+        assert_eq!(
+            step(r#"{"step":"store","crate":"tch","done":3,"total":9}"#),
+            "crate 3 of 9: tch"
+        );
         assert_eq!(step(r#"{"step":"done"}"#), "ready");
         assert_eq!(step("x"), "");
     }

@@ -25,39 +25,72 @@ struct Shift {
 impl Rewritten {
     /// The column that the user typed.
     pub fn column(&self, line: usize, column: usize) -> usize {
-        let moved: usize = self.shifts.iter().filter(|shift| shift.line == line && column >= shift.from + shift.by).map(|shift| shift.by).sum();
+        let moved: usize = self
+            .shifts
+            .iter()
+            .filter(|shift| shift.line == line && column >= shift.from + shift.by)
+            .map(|shift| shift.by)
+            .sum();
         column.saturating_sub(moved).max(1)
     }
 }
 
 /// Macros of which it is known that they make items.
-const ITEM_MACROS: [&str; 4] = ["hparams", "thread_local", "lazy_static", "bitflags"];
+const ITEM_MACROS: [&str; 1] = ["hparams"];
 
 /// Rewrites a cell; what cannot be parsed stays as it is, for the compiler to complain about.
 pub fn rewrite(cell: &str) -> Rewritten {
-    let plain = || Rewritten { text: cell.to_owned(), shifts: Vec::new() };
+    let plain = || Rewritten {
+        text: cell.to_owned(),
+        shifts: Vec::new(),
+    };
     if !ITEM_MACROS.iter().any(|name| cell.contains(&format!("{name}!"))) {
         return plain();
     }
     // Lines that are commands of evcxr's are no Rust.
-    let rust: String = cell.lines().map(|line| if line.starts_with(':') { "\n".to_owned() } else { format!("{line}\n") }).collect();
-    let Ok(statements) = syn::parse::Parser::parse_str(syn::Block::parse_within, &rust) else { return plain() };
+    let rust: String = cell
+        .lines()
+        .map(|line| {
+            if line.starts_with(':') {
+                "\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    let Ok(statements) = syn::parse::Parser::parse_str(syn::Block::parse_within, &rust) else {
+        return plain();
+    };
     let mut lines: Vec<String> = cell.lines().map(str::to_owned).collect();
     let mut shifts = Vec::new();
     for statement in statements.iter().rev() {
         let syn::Stmt::Macro(call) = statement else { continue };
-        let Some(name) = call.mac.path.segments.last().map(|segment| segment.ident.to_string()).filter(|name| ITEM_MACROS.contains(&name.as_str())) else {
+        let Some(name) = call
+            .mac
+            .path
+            .segments
+            .last()
+            .map(|segment| segment.ident.to_string())
+            .filter(|name| ITEM_MACROS.contains(&name.as_str()))
+        else {
             continue;
         };
         let (start, end) = (call.mac.path.span().start(), statement.span().end());
-        let before = format!("mod lightcell_{name}_{} {{ use super::*; ", first_name(&call.mac.tokens));
+        let before = format!(
+            "mod lightcell_{name}_{} {{ use super::*; ",
+            first_name(&call.mac.tokens)
+        );
         let after = format!(" }} use lightcell_{name}_{}::*;", first_name(&call.mac.tokens));
         if end.line == 0 || end.line > lines.len() {
             continue;
         }
         insert(&mut lines[end.line - 1], end.column, &after);
         insert(&mut lines[start.line - 1], start.column, &before);
-        shifts.push(Shift { line: start.line, from: start.column + 1, by: before.chars().count() });
+        shifts.push(Shift {
+            line: start.line,
+            from: start.column + 1,
+            by: before.chars().count(),
+        });
     }
     let mut text = lines.join("\n");
     if cell.ends_with('\n') {
@@ -93,22 +126,41 @@ mod tests {
             rewritten.text,
             "let a = 1;\n  mod lightcell_hparams_Hp { use super::*; hparams! { Hp { lr: f64 = 1e-3 } } } use lightcell_hparams_Hp::*;\nstruct Net;\n"
         );
-        assert_eq!(rewritten.column(2, 3 + "mod lightcell_hparams_Hp { use super::*; ".len()), 3);
+        assert_eq!(
+            rewritten.column(2, 3 + "mod lightcell_hparams_Hp { use super::*; ".len()),
+            3
+        );
         assert_eq!((rewritten.column(2, 1), rewritten.column(1, 9)), (1, 9));
     }
 
     #[test]
-    fn several_lines_and_other_macros() {
-        let cell = "thread_local! {\n    static COUNT: u8 = 1;\n}";
+    fn several_lines_stay_several() {
+        let cell = "hparams! {\n    Hp { lr: f64 = 1e-3 }\n}";
         let rewritten = rewrite(cell);
-        assert!(rewritten.text.starts_with("mod lightcell_thread_local_COUNT { use super::*; thread_local! {\n"), "{}", rewritten.text);
-        assert!(rewritten.text.ends_with("} } use lightcell_thread_local_COUNT::*;"), "{}", rewritten.text);
+        assert!(
+            rewritten
+                .text
+                .starts_with("mod lightcell_hparams_Hp { use super::*; hparams! {\n"),
+            "{}",
+            rewritten.text
+        );
+        assert!(
+            rewritten.text.ends_with("} } use lightcell_hparams_Hp::*;"),
+            "{}",
+            rewritten.text
+        );
         assert_eq!(rewritten.text.lines().count(), 3);
     }
 
     #[test]
     fn everything_else_stays() {
-        for cell in ["println!(\"hparams!\");", "hparams! {", "let x = vec![1];", "", "f(hparams!{})"] {
+        for cell in [
+            "println!(\"hparams!\");",
+            "hparams! {",
+            "let x = vec![1];",
+            "",
+            "f(hparams!{})",
+        ] {
             assert_eq!(rewrite(cell).text, cell);
         }
     }

@@ -2,8 +2,8 @@
 //! filling the kernel's memory.
 
 use jupyter_protocol::messaging::{
-    DisplayData, ErrorOutput, ExecuteInput, ExecuteResult, ExecutionState, JupyterMessage, JupyterMessageContent, Status, StreamContent, Transient,
-    UpdateDisplayData,
+    DisplayData, ErrorOutput, ExecuteInput, ExecuteResult, ExecutionState, JupyterMessage, JupyterMessageContent,
+    Status, StreamContent, Transient, UpdateDisplayData,
 };
 use jupyter_protocol::{ExecutionCount, Media, MediaType};
 use std::sync::Arc;
@@ -41,37 +41,73 @@ impl Publisher {
     /// Text of a stream.
     pub fn stream(&self, stderr: bool, text: &str, parent: Option<&Parent>) {
         if !text.is_empty() {
-            self.send(if stderr { StreamContent::stderr(text) } else { StreamContent::stdout(text) }, parent);
+            self.send(
+                if stderr {
+                    StreamContent::stderr(text)
+                } else {
+                    StreamContent::stdout(text)
+                },
+                parent,
+            );
         }
     }
 
     /// A new output.
     pub fn display(&self, media: Media, id: Option<&str>, parent: Option<&Parent>) {
-        self.send(DisplayData { data: media, metadata: Default::default(), transient: id.map(transient) }, parent);
+        self.send(
+            DisplayData {
+                data: media,
+                metadata: Default::default(),
+                transient: id.map(transient),
+            },
+            parent,
+        );
     }
 
     /// A new state of an output.
     pub fn update(&self, media: Media, id: &str, parent: Option<&Parent>) {
-        self.send(UpdateDisplayData { data: media, metadata: Default::default(), transient: transient(id) }, parent);
+        self.send(
+            UpdateDisplayData {
+                data: media,
+                metadata: Default::default(),
+                transient: transient(id),
+            },
+            parent,
+        );
     }
 
     /// The value of a cell.
     pub fn result(&self, media: Media, count: usize, parent: Option<&Parent>) {
         self.send(
-            ExecuteResult { execution_count: ExecutionCount::new(count), data: media, metadata: Default::default(), transient: None },
+            ExecuteResult {
+                execution_count: ExecutionCount::new(count),
+                data: media,
+                metadata: Default::default(),
+                transient: None,
+            },
             parent,
         );
     }
 
     /// The cell's text, for front ends that did not send it.
     pub fn input(&self, code: &str, count: usize, parent: &Parent) {
-        self.send(ExecuteInput { code: code.to_owned(), execution_count: ExecutionCount::new(count) }, Some(parent));
+        self.send(
+            ExecuteInput {
+                code: code.to_owned(),
+                execution_count: ExecutionCount::new(count),
+            },
+            Some(parent),
+        );
     }
 
     /// What went wrong.
     pub fn error(&self, error: &crate::report::Report, parent: &Parent) {
         self.send(
-            ErrorOutput { ename: error.ename.clone(), evalue: error.evalue.clone(), traceback: error.traceback.clone() },
+            ErrorOutput {
+                ename: error.ename.clone(),
+                evalue: error.evalue.clone(),
+                traceback: error.traceback.clone(),
+            },
             Some(parent),
         );
     }
@@ -83,7 +119,9 @@ impl Publisher {
 }
 
 fn transient(id: &str) -> Transient {
-    Transient { display_id: Some(id.to_owned()) }
+    Transient {
+        display_id: Some(id.to_owned()),
+    }
 }
 
 fn message(content: JupyterMessageContent, parent: Option<&Parent>) -> JupyterMessage {
@@ -134,7 +172,10 @@ pub fn text_html(text: impl Into<String>, html: impl Into<String>) -> Media {
 
 /// Text as HTML text.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// Plain text.
@@ -159,6 +200,9 @@ mod tests {
     #[test]
     fn json_stays_json() {
         let parts = [("application/vnd.x+json".to_owned(), b"{\"a\":1}".to_vec())];
-        assert!(matches!(&media(&parts).content[0], MediaType::Other((_, serde_json::Value::Object(_)))));
+        assert!(matches!(
+            &media(&parts).content[0],
+            MediaType::Other((_, serde_json::Value::Object(_)))
+        ));
     }
 }

@@ -36,7 +36,11 @@ impl Report {
         if let Some(hint) = hint {
             let _ = write!(text, "\n{GREEN}hint{OFF}: {hint}");
         }
-        Report { ename: ename.to_owned(), evalue: evalue.lines().next().unwrap_or_default().to_owned(), traceback: lines(&text) }
+        Report {
+            ename: ename.to_owned(),
+            evalue: evalue.lines().next().unwrap_or_default().to_owned(),
+            traceback: lines(&text),
+        }
     }
 
     /// An error of the compiler, in the user's lines.
@@ -51,13 +55,23 @@ impl Report {
         let first = errors.first();
         let evalue = match first {
             Some(error) => {
-                let code = error.code.as_deref().map(|code| format!("{code}: ")).unwrap_or_default();
-                let place = primary(error).map(|span| format!(" (line {})", span.line)).unwrap_or_default();
+                let code = error
+                    .code
+                    .as_deref()
+                    .map(|code| format!("{code}: "))
+                    .unwrap_or_default();
+                let place = primary(error)
+                    .map(|span| format!(" (line {})", span.line))
+                    .unwrap_or_default();
                 format!("{code}{}{place}", error.message.lines().next().unwrap_or_default())
             }
             None => "the cell does not compile".to_owned(),
         };
-        Report { ename: "CompileError".into(), evalue, traceback: lines(&text) }
+        Report {
+            ename: "CompileError".into(),
+            evalue,
+            traceback: lines(&text),
+        }
     }
 
     /// A failure of the engine that is no compiler error.
@@ -76,7 +90,10 @@ impl Report {
             Failure::Refused(text) => refused(text),
             Failure::Broken(text) => Report::plain(
                 "InternalError",
-                &format!("the compiler layer failed on this cell: {}", text.lines().next().unwrap_or_default()),
+                &format!(
+                    "the compiler layer failed on this cell: {}",
+                    text.lines().next().unwrap_or_default()
+                ),
                 Some("the session was started anew; all variables and items are lost; run the cells above again"),
             ),
         }
@@ -91,12 +108,28 @@ impl Report {
         } else if !panic.file.is_empty() && !panic.file.ends_with("src/lib.rs") {
             let _ = write!(text, "\n {BLUE}-->{OFF} {}:{}", short_path(&panic.file), panic.line);
         }
-        let frames: Vec<_> = panic.frames.iter().filter(|frame| !frame.starts_with("run_user_code_")).collect();
+        let frames: Vec<_> = panic
+            .frames
+            .iter()
+            .filter(|frame| !frame.starts_with("run_user_code_"))
+            .collect();
         if !frames.is_empty() {
-            let _ = write!(text, "\n  in {}", frames.iter().map(|f| f.as_str()).collect::<Vec<_>>().join(", called from "));
+            let _ = write!(
+                text,
+                "\n  in {}",
+                frames
+                    .iter()
+                    .map(|f| f.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", called from ")
+            );
         }
         kept(&mut text, lost);
-        Report { ename: "Panic".into(), evalue: panic.message.lines().next().unwrap_or_default().into(), traceback: lines(&text) }
+        Report {
+            ename: "Panic".into(),
+            evalue: panic.message.lines().next().unwrap_or_default().into(),
+            traceback: lines(&text),
+        }
     }
 
     /// The process that ran the cell is gone, and its copy took over.
@@ -107,7 +140,10 @@ impl Report {
             match how.split_once(' ') {
                 Some(("exit", code)) => ("Exited", format!("the cell ended its process with exit status {code}")),
                 Some(("signal", number)) => ("Crash", format!("the cell crashed: {}", signal(number))),
-                None if how == "stack" => ("Crash", "the cell crashed: stack overflow, perhaps an endless recursion".to_owned()),
+                None if how == "stack" => (
+                    "Crash",
+                    "the cell crashed: stack overflow, perhaps an endless recursion".to_owned(),
+                ),
                 _ => ("Crash", format!("the cell's process ended: {how}")),
             }
         };
@@ -116,7 +152,11 @@ impl Report {
         if !not_kept.is_empty() {
             let _ = write!(text, "\nnot kept (they cannot be copied): {not_kept}");
         }
-        Report { ename: ename.into(), evalue, traceback: lines(&text) }
+        Report {
+            ename: ename.into(),
+            evalue,
+            traceback: lines(&text),
+        }
     }
 
     /// A build that was stopped.
@@ -127,10 +167,18 @@ impl Report {
     /// A `?` that returned early. The error itself was printed.
     pub fn question_mark(text: &str) -> Report {
         let text = text.trim();
-        let evalue = if text.is_empty() { "the cell returned early with an error" } else { text };
+        let evalue = if text.is_empty() {
+            "the cell returned early with an error"
+        } else {
+            text
+        };
         let mut shown = format!("{RED}Error{OFF}: {evalue}");
         shown.push_str("\nvariables of earlier cells are kept");
-        Report { ename: "Error".into(), evalue: evalue.lines().next_back().unwrap_or_default().to_owned(), traceback: lines(&shown) }
+        Report {
+            ename: "Error".into(),
+            evalue: evalue.lines().next_back().unwrap_or_default().to_owned(),
+            traceback: lines(&shown),
+        }
     }
 }
 
@@ -138,7 +186,11 @@ fn kept(text: &mut String, lost: &[String]) {
     if lost.is_empty() {
         text.push_str("\nvariables of earlier cells are kept");
     } else {
-        let _ = write!(text, "\nlost, because the cell had moved or replaced them: {}; other variables are kept", lost.join(", "));
+        let _ = write!(
+            text,
+            "\nlost, because the cell had moved or replaced them: {}; other variables are kept",
+            lost.join(", ")
+        );
     }
 }
 
@@ -150,11 +202,17 @@ fn refused(text: &str) -> Report {
         return Report::plain(
             "CompileError",
             &format!("the closure `{name}` cannot be kept for the next cell"),
-            Some(&format!("write `fn {name}(…)`, or `let {name}: Box<dyn Fn(i64) -> f64> = Box::new(|x| …);` with its own types")),
+            Some(&format!(
+                "write `fn {name}(…)`, or `let {name}: Box<dyn Fn(i64) -> f64> = Box::new(|x| …);` with its own types"
+            )),
         );
     }
     if let Some(name) = between(first, "Couldn't automatically determine type of variable `", "`") {
-        return Report::plain("CompileError", &format!("the type of `{name}` is not known"), Some(&format!("write it: `let {name}: TYPE = …;`")));
+        return Report::plain(
+            "CompileError",
+            &format!("the type of `{name}` is not known"),
+            Some(&format!("write it: `let {name}: TYPE = …;`")),
+        );
     }
     Report::plain("Error", text, None)
 }
@@ -189,25 +247,38 @@ fn lines(text: &str) -> Vec<String> {
 
 fn short_path(file: &str) -> &str {
     // …/registry/src/index-…/tch-0.26.0/src/x.rs
-    match file.find("/registry/src/").and_then(|at| file[at + 14..].split_once('/')) {
+    match file
+        .find("/registry/src/")
+        .and_then(|at| file[at + 14..].split_once('/'))
+    {
         Some((_, rest)) => rest,
         None => file,
     }
 }
 
 fn diagnostic(out: &mut String, error: &Diagnostic, cell: Cell) {
-    let code = error.code.as_deref().map(|code| format!("[{code}]")).unwrap_or_default();
+    let code = error
+        .code
+        .as_deref()
+        .map(|code| format!("[{code}]"))
+        .unwrap_or_default();
     let level = if error.level.is_empty() { "error" } else { &error.level };
     let _ = write!(out, "{RED}{level}{code}{OFF}{BOLD}: {}{OFF}", error.message);
     if let Some(span) = primary(error) {
-        let _ = write!(out, "\n {BLUE}-->{OFF} cell [{}], line {}, column {}", cell.count, span.line, span.column);
+        let _ = write!(
+            out,
+            "\n {BLUE}-->{OFF} cell [{}], line {}, column {}",
+            cell.count, span.line, span.column
+        );
     }
     let source: Vec<&str> = cell.source.lines().collect();
     let mut spans: Vec<&Span> = error.spans.iter().collect();
     spans.sort_by_key(|span| (span.line, std::cmp::Reverse(span.column)));
     let mut shown = 0;
     for span in spans {
-        let Some(text) = span.line.checked_sub(1).and_then(|index| source.get(index)) else { continue };
+        let Some(text) = span.line.checked_sub(1).and_then(|index| source.get(index)) else {
+            continue;
+        };
         if span.line != shown {
             let _ = write!(out, "\n{BLUE}{:>4} |{OFF} {text}", span.line);
             shown = span.line;
@@ -218,7 +289,11 @@ fn diagnostic(out: &mut String, error: &Diagnostic, cell: Cell) {
             text.chars().count().saturating_sub(span.column - 1).max(1)
         };
         let (mark, colour) = if span.primary { ("^", RED) } else { ("-", BLUE) };
-        let label = if span.label.starts_with("error:") { "" } else { &span.label };
+        let label = if span.label.starts_with("error:") {
+            ""
+        } else {
+            &span.label
+        };
         let _ = write!(
             out,
             "\n{BLUE}     |{OFF} {:pad$}{colour}{} {label}{OFF}",
@@ -254,12 +329,21 @@ pub struct Panic {
 impl Panic {
     /// From the fields of a packet.
     pub fn from_fields(fields: &[Vec<u8>]) -> Panic {
-        let text = |index: usize| fields.get(index).map(|f| String::from_utf8_lossy(f).into_owned()).unwrap_or_default();
+        let text = |index: usize| {
+            fields
+                .get(index)
+                .map(|f| String::from_utf8_lossy(f).into_owned())
+                .unwrap_or_default()
+        };
         Panic {
             message: text(0),
             file: text(1),
             line: text(2).parse().unwrap_or(0),
-            frames: fields.iter().skip(5).map(|f| String::from_utf8_lossy(f).into_owned()).collect(),
+            frames: fields
+                .iter()
+                .skip(5)
+                .map(|f| String::from_utf8_lossy(f).into_owned())
+                .collect(),
         }
     }
 }
@@ -277,21 +361,36 @@ pub struct Place {
 
 /// Finds the user's line for a line of the generated source: the statement stands there as typed.
 pub fn place(generated: &str, line: usize, cells: &[(usize, String)]) -> Option<Place> {
-    let wanted = line.checked_sub(1).and_then(|index| generated.lines().nth(index))?.trim();
+    let wanted = line
+        .checked_sub(1)
+        .and_then(|index| generated.lines().nth(index))?
+        .trim();
     if wanted.is_empty() {
         return None;
     }
     // How many equal lines stand before it among the user's: the same number in the cell, counted from its end, since
     // items of earlier cells come first.
     for (count, source) in cells.iter().rev() {
-        let found: Vec<_> = source.lines().enumerate().filter(|(_, text)| text.trim() == wanted).collect();
+        let found: Vec<_> = source
+            .lines()
+            .enumerate()
+            .filter(|(_, text)| text.trim() == wanted)
+            .collect();
         if found.is_empty() {
             continue;
         }
-        let after = generated.lines().skip(line).filter(|text| text.trim() == wanted).count();
+        let after = generated
+            .lines()
+            .skip(line)
+            .filter(|text| text.trim() == wanted)
+            .count();
         let index = found.len().checked_sub(1 + after).unwrap_or(0);
         let (at, text) = found[index];
-        return Some(Place { count: *count, line: at + 1, text: text.to_owned() });
+        return Some(Place {
+            count: *count,
+            line: at + 1,
+            text: text.to_owned(),
+        });
     }
     None
 }
@@ -318,12 +417,32 @@ mod tests {
             code: Some("E0308".into()),
             message: "mismatched types".into(),
             spans: vec![
-                Span { line: 2, column: 14, end_line: 2, end_column: 18, label: "expected `i32`, found `&str`".into(), primary: true },
-                Span { line: 2, column: 8, end_line: 2, end_column: 11, label: "expected due to this".into(), primary: false },
+                Span {
+                    line: 2,
+                    column: 14,
+                    end_line: 2,
+                    end_column: 18,
+                    label: "expected `i32`, found `&str`".into(),
+                    primary: true,
+                },
+                Span {
+                    line: 2,
+                    column: 8,
+                    end_line: 2,
+                    end_column: 11,
+                    label: "expected due to this".into(),
+                    primary: false,
+                },
             ],
             helps: vec!["try this".into()],
         };
-        let report = Report::compile(&[error], Cell { count: 3, source: "\nlet x: i32 = \"no\";" });
+        let report = Report::compile(
+            &[error],
+            Cell {
+                count: 3,
+                source: "\nlet x: i32 = \"no\";",
+            },
+        );
         assert_eq!(report.ename, "CompileError");
         assert_eq!(report.evalue, "E0308: mismatched types (line 2)");
         assert_eq!(
@@ -334,15 +453,26 @@ mod tests {
 
     #[test]
     fn a_panic_shows_the_line_and_what_is_kept() {
-        let panic = Panic { message: "index out of bounds".into(), file: "src/lib.rs".into(), line: 9, frames: vec!["pick".into(), "run_user_code_3".into()] };
-        let place = Place { count: 4, line: 1, text: "v[9]".into() };
+        let panic = Panic {
+            message: "index out of bounds".into(),
+            file: "src/lib.rs".into(),
+            line: 9,
+            frames: vec!["pick".into(), "run_user_code_3".into()],
+        };
+        let place = Place {
+            count: 4,
+            line: 1,
+            text: "v[9]".into(),
+        };
         let report = Report::panic(&panic, Some(place), &[]);
         assert_eq!(
             strip(&report),
             "panic: index out of bounds\n --> cell [4], line 1\n   1 | v[9]\n  in pick\nvariables of earlier cells are kept"
         );
         let report = Report::panic(&panic, None, &["v".into()]);
-        assert!(strip(&report).ends_with("lost, because the cell had moved or replaced them: v; other variables are kept"));
+        assert!(
+            strip(&report).ends_with("lost, because the cell had moved or replaced them: v; other variables are kept")
+        );
     }
 
     #[test]
@@ -350,9 +480,15 @@ mod tests {
         let text = |how| Report::taken_over(how, "", false, &[]).evalue;
         assert_eq!(text("signal 11"), "the cell crashed: segmentation fault (SIGSEGV)");
         assert_eq!(text("exit 3"), "the cell ended its process with exit status 3");
-        assert_eq!(text("stack"), "the cell crashed: stack overflow, perhaps an endless recursion");
+        assert_eq!(
+            text("stack"),
+            "the cell crashed: stack overflow, perhaps an endless recursion"
+        );
         let stopped = Report::taken_over("signal 9", "1 socket", true, &[]);
-        assert_eq!(strip(&stopped), "Interrupted: the cell was stopped\nvariables of earlier cells are kept\nnot kept (they cannot be copied): 1 socket");
+        assert_eq!(
+            strip(&stopped),
+            "Interrupted: the cell was stopped\nvariables of earlier cells are kept\nnot kept (they cannot be copied): 1 socket"
+        );
     }
 
     #[test]
@@ -362,14 +498,27 @@ mod tests {
             Cell { count: 1, source: "" },
         );
         assert!(strip(&report).contains("hint: write `fn f(…)`"), "{}", strip(&report));
-        let report = Report::engine(&Failure::Refused("Couldn't automatically determine type of variable `x`.\nPlease".into()), Cell { count: 1, source: "" });
-        assert_eq!(strip(&report), "CompileError: the type of `x` is not known\nhint: write it: `let x: TYPE = …;`");
+        let report = Report::engine(
+            &Failure::Refused("Couldn't automatically determine type of variable `x`.\nPlease".into()),
+            Cell { count: 1, source: "" },
+        );
+        assert_eq!(
+            strip(&report),
+            "CompileError: the type of `x` is not known\nhint: write it: `let x: TYPE = …;`"
+        );
     }
 
     #[test]
     fn lost_variables_are_said_to_be_lost() {
-        let report = Report::engine(&Failure::Died("Subprocess terminated with status: signal: 9 (SIGKILL)".into()), Cell { count: 1, source: "" });
-        assert!(report.evalue.contains("(signal: 9 (SIGKILL)); all variables are lost"), "{}", report.evalue);
+        let report = Report::engine(
+            &Failure::Died("Subprocess terminated with status: signal: 9 (SIGKILL)".into()),
+            Cell { count: 1, source: "" },
+        );
+        assert!(
+            report.evalue.contains("(signal: 9 (SIGKILL)); all variables are lost"),
+            "{}",
+            report.evalue
+        );
         let report = Report::engine(&Failure::Broken("boom\nmore".into()), Cell { count: 1, source: "" });
         assert_eq!(report.evalue, "the compiler layer failed on this cell: boom");
     }
@@ -377,7 +526,10 @@ mod tests {
     #[test]
     fn a_generated_line_is_found_in_the_users_cells() {
         let generated = "fn f() {}\nmod x {}\nlet a = 1;\nboom();\nlet b = 2;\nboom();\n";
-        let cells = [(1, "fn f() {}".to_owned()), (2, "let a = 1;\nboom();\n\nlet b = 2;\n  boom();".to_owned())];
+        let cells = [
+            (1, "fn f() {}".to_owned()),
+            (2, "let a = 1;\nboom();\n\nlet b = 2;\n  boom();".to_owned()),
+        ];
         assert_eq!(place(generated, 4, &cells).map(|p| (p.count, p.line)), Some((2, 2)));
         assert_eq!(place(generated, 6, &cells).map(|p| (p.count, p.line)), Some((2, 5)));
         assert_eq!(place(generated, 1, &cells).map(|p| (p.count, p.line)), Some((1, 1)));

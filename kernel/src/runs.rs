@@ -30,7 +30,11 @@ struct Run {
 impl Runs {
     /// No run.
     pub fn new(publisher: Publisher, now: Arc<Now>) -> Runs {
-        Runs { publisher, now, current: None }
+        Runs {
+            publisher,
+            now,
+            current: None,
+        }
     }
 
     /// Milliseconds until a frame is due; -1 when none is.
@@ -62,7 +66,10 @@ impl Runs {
         };
         if let RunEvent::Started { version, run, .. } = &event {
             if *version > run::VERSION {
-                let text = format!("the training library speaks version {version} of the events, this kernel {}: run `lightcell setup`\n", run::VERSION);
+                let text = format!(
+                    "the training library speaks version {version} of the events, this kernel {}: run `lightcell setup`\n",
+                    run::VERSION
+                );
                 self.publisher.stream(true, &text, self.now.parent().as_ref());
             }
             let mut state = self.now.lock();
@@ -72,13 +79,17 @@ impl Runs {
             drop(state);
             let mut started = Run {
                 record: RunRecord::default(),
-                display: format!("lightcell-run-{run}-{}", parent.as_ref().map(|p| p.header.msg_id.as_str()).unwrap_or_default()),
+                display: format!(
+                    "lightcell-run-{run}-{}",
+                    parent.as_ref().map(|p| p.header.msg_id.as_str()).unwrap_or_default()
+                ),
                 parent,
                 drawn: Instant::now(),
                 changed: false,
             };
             started.record.apply(&event);
-            self.publisher.display(started.frame(false), Some(&started.display), started.parent.as_ref());
+            self.publisher
+                .display(started.frame(false), Some(&started.display), started.parent.as_ref());
             self.current = Some(started);
             return;
         }
@@ -86,11 +97,17 @@ impl Runs {
             run.record.apply(&event);
             run.changed = true;
         }
-        if let RunEvent::Finished { status, error, hint, .. } = &event {
+        if let RunEvent::Finished {
+            status, error, hint, ..
+        } = &event
+        {
             let mut state = self.now.lock();
             state.fitting = false;
             if *status == Status::Failed {
-                state.said.run_failed = Some((error.clone().unwrap_or_else(|| "the run failed".to_owned()), hint.clone()));
+                state.said.run_failed = Some((
+                    error.clone().unwrap_or_else(|| "the run failed".to_owned()),
+                    hint.clone(),
+                ));
             }
             drop(state);
             if let Some(mut run) = self.current.take() {
@@ -128,10 +145,15 @@ impl Run {
     /// PNG and SVG beside the HTML, for front ends that draw no HTML; the PNG, which costs most, in the last frame.
     fn frame(&self, last: bool) -> Media {
         use base64::Engine;
-        let mut content = vec![MediaType::Plain(self.record.text()), MediaType::Html(self.record.html())];
+        let mut content = vec![
+            MediaType::Plain(self.record.text()),
+            MediaType::Html(self.record.html()),
+        ];
         content.push(MediaType::Svg(self.record.svg()));
         if last {
-            content.push(MediaType::Png(base64::engine::general_purpose::STANDARD.encode(self.record.png())));
+            content.push(MediaType::Png(
+                base64::engine::general_purpose::STANDARD.encode(self.record.png()),
+            ));
         }
         Media::new(content)
     }

@@ -6,13 +6,14 @@ use crate::magic;
 use anyhow::{Context, Result};
 use jupyter_protocol::connection_info::ConnectionInfo;
 use jupyter_protocol::messaging::{
-    CommClose, CommInfoReply, CompleteReply, CompleteRequest, ExecuteReply, ExecuteRequest, ExecutionState, InspectReply, InspectRequest,
-    InterruptReply, IoPubWelcome, JupyterMessage, JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyError, ReplyStatus,
-    ShutdownReply, Status,
+    CommClose, CommInfoReply, CompleteReply, CompleteRequest, ExecuteReply, ExecuteRequest, ExecutionState,
+    InspectReply, InspectRequest, InterruptReply, IoPubWelcome, JupyterMessage, JupyterMessageContent as Content,
+    KernelInfoReply, LanguageInfo, ReplyError, ReplyStatus, ShutdownReply, Status,
 };
 use jupyter_protocol::{CodeMirrorMode, ExecutionCount, Media};
 use jupyter_zmq_client::{
-    self as zmq, KernelHeartbeatConnection, KernelIoPubXPubConnection, RouterRecvConnection, RouterSendConnection, SubscriptionEvent,
+    self as zmq, KernelHeartbeatConnection, KernelIoPubXPubConnection, RouterRecvConnection, RouterSendConnection,
+    SubscriptionEvent,
 };
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -39,11 +40,21 @@ pub struct Queues {
 pub async fn serve(info: &ConnectionInfo, shared: Arc<Shared>, queues: Queues, jobs: mpsc::Sender<Job>) -> Result<()> {
     let session = format!("{:016x}", std::process::id());
     let bind = |what: &'static str| move || format!("cannot bind the {what} address of the connection");
-    let iopub = zmq::create_kernel_iopub_xpub_connection(info, &session).await.with_context(bind("iopub"))?;
-    let shell = zmq::create_kernel_shell_connection(info, &session).await.with_context(bind("shell"))?;
-    let control = zmq::create_kernel_control_connection(info, &session).await.with_context(bind("control"))?;
-    let stdin = zmq::create_kernel_stdin_connection(info, &session).await.with_context(bind("stdin"))?;
-    let heartbeat = zmq::create_kernel_heartbeat_connection(info).await.with_context(bind("heartbeat"))?;
+    let iopub = zmq::create_kernel_iopub_xpub_connection(info, &session)
+        .await
+        .with_context(bind("iopub"))?;
+    let shell = zmq::create_kernel_shell_connection(info, &session)
+        .await
+        .with_context(bind("shell"))?;
+    let control = zmq::create_kernel_control_connection(info, &session)
+        .await
+        .with_context(bind("control"))?;
+    let stdin = zmq::create_kernel_stdin_connection(info, &session)
+        .await
+        .with_context(bind("stdin"))?;
+    let heartbeat = zmq::create_kernel_heartbeat_connection(info)
+        .await
+        .with_context(bind("heartbeat"))?;
 
     tokio::spawn(publish(iopub, queues.iopub));
     tokio::spawn(beat(heartbeat));
@@ -58,7 +69,9 @@ pub async fn serve(info: &ConnectionInfo, shared: Arc<Shared>, queues: Queues, j
 }
 
 async fn publish(mut socket: KernelIoPubXPubConnection, mut queue: channel::Receiver<JupyterMessage>) {
-    let starting = Status { execution_state: ExecutionState::Starting };
+    let starting = Status {
+        execution_state: ExecutionState::Starting,
+    };
     let _ = socket.send(JupyterMessage::new(starting, None)).await;
     loop {
         tokio::select! {
@@ -134,19 +147,41 @@ async fn answers(mut socket: RouterRecvConnection, shared: Arc<Shared>) {
 async fn control_requests((mut send, mut receive): (RouterSendConnection, RouterRecvConnection), shared: Arc<Shared>) {
     loop {
         let message = Arc::new(next(&mut receive, "control").await);
-        shared.publisher.send_async(Status { execution_state: ExecutionState::Busy }, Some(&message)).await;
+        shared
+            .publisher
+            .send_async(
+                Status {
+                    execution_state: ExecutionState::Busy,
+                },
+                Some(&message),
+            )
+            .await;
         let (content, end): (Content, bool) = match &message.content {
             Content::InterruptRequest(_) => {
                 tracing::info!("interrupt: {}", shared.now.interrupt());
                 (InterruptReply::new().into(), false)
             }
-            Content::ShutdownRequest(request) => {
-                (ShutdownReply { restart: request.restart, status: ReplyStatus::Ok, error: None }.into(), true)
-            }
+            Content::ShutdownRequest(request) => (
+                ShutdownReply {
+                    restart: request.restart,
+                    status: ReplyStatus::Ok,
+                    error: None,
+                }
+                .into(),
+                true,
+            ),
             Content::KernelInfoRequest(_) => (kernel_info().into(), false),
             other => {
                 tracing::info!("control: no answer to {}", other.message_type());
-                shared.publisher.send_async(Status { execution_state: ExecutionState::Idle }, Some(&message)).await;
+                shared
+                    .publisher
+                    .send_async(
+                        Status {
+                            execution_state: ExecutionState::Idle,
+                        },
+                        Some(&message),
+                    )
+                    .await;
                 continue;
             }
         };
@@ -157,7 +192,15 @@ async fn control_requests((mut send, mut receive): (RouterSendConnection, Router
         if end {
             shared.publisher.send_async(content, Some(&message)).await;
         }
-        shared.publisher.send_async(Status { execution_state: ExecutionState::Idle }, Some(&message)).await;
+        shared
+            .publisher
+            .send_async(
+                Status {
+                    execution_state: ExecutionState::Idle,
+                },
+                Some(&message),
+            )
+            .await;
         if end {
             // The replies are with the sockets; give them the time to leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -177,7 +220,11 @@ async fn shell_requests(mut socket: RouterRecvConnection, shared: Arc<Shared>, j
                     tokio::task::spawn_blocking(move || out_of_turn(&shared, &message, &request));
                 } else {
                     let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
-                    let _ = jobs.send(Job::Execute { parent: message.clone(), request: request.clone(), number });
+                    let _ = jobs.send(Job::Execute {
+                        parent: message.clone(),
+                        request: request.clone(),
+                        number,
+                    });
                 }
             }
             _ => {
@@ -196,11 +243,19 @@ fn out_of_turn(shared: &Arc<Shared>, parent: &Arc<JupyterMessage>, request: &Exe
         shared.publisher.input(&request.code, count, parent);
     }
     let result = magic::run_kernel_only(&request.code, shared, parent);
-    let mut reply = ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(Default::default()), ..Default::default() };
+    let mut reply = ExecuteReply {
+        execution_count: ExecutionCount::new(count),
+        user_expressions: Some(Default::default()),
+        ..Default::default()
+    };
     if let Err(report) = result {
         shared.publisher.error(&report, parent);
         reply.status = ReplyStatus::Error;
-        reply.error = Some(Box::new(ReplyError { ename: report.ename, evalue: report.evalue, traceback: report.traceback }));
+        reply.error = Some(Box::new(ReplyError {
+            ename: report.ename,
+            evalue: report.evalue,
+            traceback: report.traceback,
+        }));
     }
     shared.reply(reply, parent);
     shared.publisher.status(ExecutionState::Idle, parent);
@@ -215,7 +270,15 @@ fn out_of_turn(shared: &Arc<Shared>, parent: &Arc<JupyterMessage>, request: &Exe
 }
 
 async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: mpsc::Sender<Job>) {
-    shared.publisher.send_async(Status { execution_state: ExecutionState::Busy }, Some(&message)).await;
+    shared
+        .publisher
+        .send_async(
+            Status {
+                execution_state: ExecutionState::Busy,
+            },
+            Some(&message),
+        )
+        .await;
     let content: Option<Content> = match &message.content {
         Content::KernelInfoRequest(_) => Some(kernel_info().into()),
         Content::IsCompleteRequest(request) => Some(complete::is_complete(&request.code).into()),
@@ -225,16 +288,33 @@ async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: 
             let history = shared.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             Some(history.reply(request).into())
         }
-        Content::CommInfoRequest(_) => Some(CommInfoReply { status: ReplyStatus::Ok, comms: Default::default(), error: None }.into()),
+        Content::CommInfoRequest(_) => Some(
+            CommInfoReply {
+                status: ReplyStatus::Ok,
+                comms: Default::default(),
+                error: None,
+            }
+            .into(),
+        ),
         Content::CommOpen(open) => {
             // The protocol asks a side that does not know the target to close the comm again.
-            let close = CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
+            let close = CommClose {
+                comm_id: open.comm_id.clone(),
+                data: Default::default(),
+            };
             shared.publisher.send_async(close, Some(&message)).await;
             None
         }
         Content::ShutdownRequest(request) => {
             // Old clients ask on this channel.
-            Some(ShutdownReply { restart: request.restart, status: ReplyStatus::Ok, error: None }.into())
+            Some(
+                ShutdownReply {
+                    restart: request.restart,
+                    status: ReplyStatus::Ok,
+                    error: None,
+                }
+                .into(),
+            )
         }
         Content::CommMsg(_) | Content::CommClose(_) => None,
         other => {
@@ -245,7 +325,15 @@ async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: 
     if let Some(content) = content {
         shared.reply(content, &message);
     }
-    shared.publisher.send_async(Status { execution_state: ExecutionState::Idle }, Some(&message)).await;
+    shared
+        .publisher
+        .send_async(
+            Status {
+                execution_state: ExecutionState::Idle,
+            },
+            Some(&message),
+        )
+        .await;
 }
 
 fn kernel_info() -> KernelInfoReply {
@@ -263,7 +351,10 @@ fn kernel_info() -> KernelInfoReply {
             codemirror_mode: Some(CodeMirrorMode::Simple("rust".to_owned())),
             nbconvert_exporter: Some("script".to_owned()),
         },
-        banner: format!("Lightcell {}: Rust notebooks that train neural networks", env!("CARGO_PKG_VERSION")),
+        banner: format!(
+            "Lightcell {}: Rust notebooks that train neural networks",
+            env!("CARGO_PKG_VERSION")
+        ),
         help_links: Vec::new(),
         debugger: false,
         error: None,
@@ -272,7 +363,10 @@ fn kernel_info() -> KernelInfoReply {
 
 /// Version of the compiler, as `main` found it.
 fn rustc_version() -> String {
-    crate::RUSTC_VERSION.get().cloned().unwrap_or_else(|| "unknown".to_owned())
+    crate::RUSTC_VERSION
+        .get()
+        .cloned()
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 async fn completion(request: &CompleteRequest, shared: &Shared, jobs: &mpsc::Sender<Job>) -> CompleteReply {
@@ -295,7 +389,11 @@ async fn completion(request: &CompleteRequest, shared: &Shared, jobs: &mpsc::Sen
     };
     if !executing {
         let (answer, found) = oneshot::channel();
-        let _ = jobs.send(Job::Complete { code: code.clone(), offset, answer });
+        let _ = jobs.send(Job::Complete {
+            code: code.clone(),
+            offset,
+            answer,
+        });
         if let Ok(Ok((start, end, list))) = tokio::time::timeout(PATIENCE, found).await {
             let types: Vec<_> = list
                 .iter()
@@ -308,13 +406,20 @@ async fn completion(request: &CompleteRequest, shared: &Shared, jobs: &mpsc::Sen
                 }
             }
             let mut reply = in_characters(start, end, matches);
-            reply.metadata.insert("_jupyter_types_experimental".to_owned(), serde_json::Value::Array(types));
+            reply.metadata.insert(
+                "_jupyter_types_experimental".to_owned(),
+                serde_json::Value::Array(types),
+            );
             return reply;
         }
     }
     // A cell runs, and the analyser with it: what is known beats waiting.
     let (start, word) = complete::word_before(code, offset);
-    let mut matches: Vec<String> = if code[..start].ends_with('.') { Vec::new() } else { names.into_iter().filter(|name| name.starts_with(word)).collect() };
+    let mut matches: Vec<String> = if code[..start].ends_with('.') {
+        Vec::new()
+    } else {
+        names.into_iter().filter(|name| name.starts_with(word)).collect()
+    };
     matches.sort();
     matches.dedup();
     in_characters(start, offset, matches)
@@ -324,10 +429,20 @@ async fn inspection(request: &InspectRequest, shared: &Shared, jobs: &mpsc::Send
     let code = &request.code;
     // The whole word under the cursor, not only what is before it.
     let mut offset = complete::byte_offset(code, request.cursor_pos);
-    while let Some(next) = code[offset..].chars().next().filter(|c| c.is_alphanumeric() || *c == '_') {
+    while let Some(next) = code[offset..]
+        .chars()
+        .next()
+        .filter(|c| c.is_alphanumeric() || *c == '_')
+    {
         offset += next.len_utf8();
     }
-    let mut reply = InspectReply { found: false, data: Media::default(), metadata: Default::default(), status: ReplyStatus::Ok, error: None };
+    let mut reply = InspectReply {
+        found: false,
+        data: Media::default(),
+        metadata: Default::default(),
+        status: ReplyStatus::Ok,
+        error: None,
+    };
     let (_, word) = complete::word_before(code, offset);
     if let Some(text) = magic::help_at(code, offset) {
         reply.found = true;
@@ -338,7 +453,11 @@ async fn inspection(request: &InspectRequest, shared: &Shared, jobs: &mpsc::Send
         return reply;
     }
     let (answer, found) = oneshot::channel();
-    let _ = jobs.send(Job::Inspect { code: code.clone(), offset, answer });
+    let _ = jobs.send(Job::Inspect {
+        code: code.clone(),
+        offset,
+        answer,
+    });
     if let Ok(Ok(Some((text, html)))) = tokio::time::timeout(PATIENCE, found).await {
         reply.found = true;
         reply.data = crate::publish::text_html(text, html);

@@ -25,7 +25,10 @@ impl Session {
         remove_dead(&all);
         let unique = format!("{}-{:x}", std::process::id(), rand_bits());
         let path = all.join(unique);
-        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         let lock = lock_file(&path).with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Session { path, _lock: lock })
     }
@@ -51,7 +54,13 @@ impl Session {
         let path = self.path.join("std");
         let _ = std::fs::remove_dir_all(&path);
         // libdir is <sysroot>/lib/rustlib/<target>/lib. Without sources there the analyser looks where it always does.
-        if let Some(library) = rustc.libdir.ancestors().nth(2).map(|rustlib| rustlib.join("src/rust/library")).filter(|path| path.is_dir()) {
+        if let Some(library) = rustc
+            .libdir
+            .ancestors()
+            .nth(2)
+            .map(|rustlib| rustlib.join("src/rust/library"))
+            .filter(|path| path.is_dir())
+        {
             let _ = std::os::unix::fs::symlink(library, path);
         }
     }
@@ -70,7 +79,8 @@ impl Session {
 
     /// Puts the store's Cargo.lock back: evcxr's first cell has no dependencies, and cargo then forgets them.
     pub fn restore_lock(&self, store: &Path) -> Result<()> {
-        std::fs::copy(store.join("Cargo.lock"), self.path.join("Cargo.lock")).context("cannot copy the store's Cargo.lock")?;
+        std::fs::copy(store.join("Cargo.lock"), self.path.join("Cargo.lock"))
+            .context("cannot copy the store's Cargo.lock")?;
         Ok(())
     }
 }
@@ -103,7 +113,11 @@ fn remove_dead(all: &Path) {
         // A folder without a lock is one that another kernel makes at this moment, or a leftover of one that died
         // right then: an hour tells them apart.
         let Ok(file) = File::open(path.join(".lock")) else {
-            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            let age = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| t.elapsed().ok());
             if path.is_dir() && age.is_some_and(|age| age.as_secs() > 3600) {
                 let _ = std::fs::remove_dir_all(&path);
             }
@@ -132,7 +146,9 @@ fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
             std::fs::copy(&source, &target)?;
             // Mode is copied; times must be too: cargo compares them.
             let meta = std::fs::metadata(&source)?;
-            let times = std::fs::FileTimes::new().set_modified(meta.modified()?).set_accessed(meta.accessed()?);
+            let times = std::fs::FileTimes::new()
+                .set_modified(meta.modified()?)
+                .set_accessed(meta.accessed()?);
             let readable = meta.permissions().mode() | 0o600;
             std::fs::set_permissions(&target, std::fs::Permissions::from_mode(readable))?;
             File::options().write(true).open(&target)?.set_times(times)?;
@@ -145,7 +161,9 @@ fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
 fn is_record(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == ".fingerprint")
         || path.extension().is_some_and(|ext| ext == "d" || ext == "json")
-        || path.file_name().is_some_and(|name| name == "output" || name == "stderr" || name == "root-output" || name == "invoked.timestamp")
+        || path.file_name().is_some_and(|name| {
+            name == "output" || name == "stderr" || name == "root-output" || name == "invoked.timestamp"
+        })
 }
 
 #[cfg(test)]
@@ -171,7 +189,10 @@ mod tests {
         let to = root.join("to");
         link_tree(&from, &to).unwrap();
         let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
-        assert_eq!(inode(&from.join("debug/deps/libx.rlib")), inode(&to.join("debug/deps/libx.rlib")));
+        assert_eq!(
+            inode(&from.join("debug/deps/libx.rlib")),
+            inode(&to.join("debug/deps/libx.rlib"))
+        );
         let record = Path::new("debug/.fingerprint/x/hash");
         assert_ne!(inode(&from.join(record)), inode(&to.join(record)));
         assert_eq!(

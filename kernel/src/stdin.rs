@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// What a cell's author reads when its front end cannot be asked.
-pub const REFUSED: &str = "this front end does not allow input requests (allow_stdin is false): read_line ends with an error\n";
+pub const REFUSED: &str =
+    "this front end does not allow input requests (allow_stdin is false): read_line ends with an error\n";
 
 /// Questions on their way to the front end, and who waits for the answer.
 #[derive(Clone)]
@@ -20,13 +21,21 @@ impl Stdin {
     /// The sender of questions, and the queue that the stdin socket empties.
     pub fn new() -> (Stdin, mpsc::UnboundedReceiver<JupyterMessage>) {
         let (questions, receiver) = mpsc::unbounded_channel();
-        (Stdin { questions, waiting: Default::default() }, receiver)
+        (
+            Stdin {
+                questions,
+                waiting: Default::default(),
+            },
+            receiver,
+        )
     }
 
     /// Sends a question; the answer goes to the worker.
     pub fn ask(&self, prompt: String, password: bool, parent: Parent, link: Arc<Link>) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
-        let _ = self.questions.send(JupyterMessage::new(InputRequest { prompt, password }, Some(&parent)));
+        let _ = self
+            .questions
+            .send(JupyterMessage::new(InputRequest { prompt, password }, Some(&parent)));
     }
 
     /// An answer came.

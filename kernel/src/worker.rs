@@ -31,7 +31,10 @@ impl Link {
         let raw = [worker_end.as_raw_fd(), out_write.as_raw_fd(), err_write.as_raw_fd()];
         let users = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let path = home.libraries().into_iter().chain(std::env::split_paths(&users));
-        command.env("LD_LIBRARY_PATH", std::env::join_paths(path).context("a colon in the path of libtorch")?);
+        command.env(
+            "LD_LIBRARY_PATH",
+            std::env::join_paths(path).context("a colon in the path of libtorch")?,
+        );
         command.env("LIGHTCELL_USER_LD_LIBRARY_PATH", &users);
         if let Some(cuda) = home.libtorch_cuda() {
             command.env("LIGHTCELL_LIBTORCH_CUDA", cuda);
@@ -62,7 +65,12 @@ impl Link {
                 Ok(())
             });
         }
-        let link = Link { events, pipes: [out_read, err_read], worker_end, _worker_pipes: [out_write, err_write] };
+        let link = Link {
+            events,
+            pipes: [out_read, err_read],
+            worker_end,
+            _worker_pipes: [out_write, err_write],
+        };
         Ok((link, command))
     }
 
@@ -96,7 +104,13 @@ fn socket_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     // SAFETY: fills two descriptors, which are then owned.
     unsafe {
-        if libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) != 0 {
+        if libc::socketpair(
+            libc::AF_UNIX,
+            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+            0,
+            fds.as_mut_ptr(),
+        ) != 0
+        {
             return Err(std::io::Error::last_os_error());
         }
         Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
@@ -139,14 +153,26 @@ pub struct Reader {
 impl Reader {
     /// A reader of this link. There is one.
     pub fn new(link: std::sync::Arc<Link>) -> Reader {
-        Reader { link, buffer: vec![0; frame::MAX_PAYLOAD + 2], parts: Default::default() }
+        Reader {
+            link,
+            buffer: vec![0; frame::MAX_PAYLOAD + 2],
+            parts: Default::default(),
+        }
     }
 
     /// The next thing, or [`Incoming::Quiet`] after `timeout` milliseconds (-1: wait for ever).
     pub fn next(&mut self, timeout: i32) -> Incoming {
-        let fds = [self.link.events.as_raw_fd(), self.link.pipes[0].as_raw_fd(), self.link.pipes[1].as_raw_fd()];
+        let fds = [
+            self.link.events.as_raw_fd(),
+            self.link.pipes[0].as_raw_fd(),
+            self.link.pipes[1].as_raw_fd(),
+        ];
         loop {
-            let mut polled = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+            let mut polled = fds.map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
             // SAFETY: three pollfds in a live array.
             let ready = unsafe { libc::poll(polled.as_mut_ptr(), 3, timeout) };
             if ready == 0 {
@@ -180,14 +206,24 @@ impl Reader {
         let fd = self.link.pipes[index].as_raw_fd();
         // SAFETY: reads at most the buffer's length into the buffer.
         let got = unsafe { libc::read(fd, self.buffer.as_mut_ptr().cast(), self.buffer.len()) };
-        usize::try_from(got).ok().filter(|got| *got > 0).map(|got| self.buffer[..got].to_vec())
+        usize::try_from(got)
+            .ok()
+            .filter(|got| *got > 0)
+            .map(|got| self.buffer[..got].to_vec())
     }
 
     /// `None`: closed. `Some(None)`: a piece of something longer, or nothing to read.
     fn packet(&mut self) -> Option<Option<Incoming>> {
         let fd = self.link.events.as_raw_fd();
         // SAFETY: reads at most the buffer's length into the buffer.
-        let got = unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), self.buffer.len(), libc::MSG_DONTWAIT) };
+        let got = unsafe {
+            libc::recv(
+                fd,
+                self.buffer.as_mut_ptr().cast(),
+                self.buffer.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
         let Ok(got) = usize::try_from(got) else {
             let kind = std::io::Error::last_os_error().kind();
             return matches!(kind, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted).then_some(None);
@@ -225,7 +261,12 @@ mod tests {
         let (events, worker_end) = socket_pair().unwrap();
         let (a, b) = pipe().unwrap();
         let (c, d) = pipe().unwrap();
-        std::sync::Arc::new(Link { events, pipes: [a, c], worker_end, _worker_pipes: [b, d] })
+        std::sync::Arc::new(Link {
+            events,
+            pipes: [a, c],
+            worker_end,
+            _worker_pipes: [b, d],
+        })
     }
 
     #[test]
@@ -246,7 +287,10 @@ mod tests {
         };
         let mut reader = Reader::new(link.clone());
         assert_eq!(reader.next(5000), Incoming::Packet(Kind::Display, long));
-        assert_eq!(reader.next(5000), Incoming::Packet(Kind::Sync, 7u32.to_le_bytes().to_vec()));
+        assert_eq!(
+            reader.next(5000),
+            Incoming::Packet(Kind::Sync, 7u32.to_le_bytes().to_vec())
+        );
         assert_eq!(reader.next(0), Incoming::Quiet);
         writer.join().unwrap();
     }

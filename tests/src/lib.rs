@@ -74,7 +74,11 @@ impl Kernel {
     /// Starts one with these environment variables.
     pub fn start_with(env: &[(&str, &str)]) -> Kernel {
         let mut command = Command::new(python());
-        command.arg(file("clients/driver.py")).envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg(file("clients/driver.py"))
+            .envs(env.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut driver = command.spawn().expect("the driver starts");
         let to = driver.stdin.take().expect("piped");
         let from = BufReader::new(driver.stdout.take().expect("piped"));
@@ -99,8 +103,13 @@ impl Kernel {
     pub fn read(&mut self) -> Value {
         let mut line = String::new();
         self.from.read_line(&mut line).expect("the driver answers");
-        let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("the driver said {line:?}: {error}"));
-        assert!(value.get("driver_error").is_none(), "{}", value["driver_error"].as_str().unwrap_or_default());
+        let value: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("the driver said {line:?}: {error}"));
+        assert!(
+            value.get("driver_error").is_none(),
+            "{}",
+            value["driver_error"].as_str().unwrap_or_default()
+        );
         value
     }
 
@@ -149,13 +158,18 @@ impl Cell {
         let messages = answer["messages"].as_array().expect("messages").iter();
         Cell {
             reply: answer["reply"].clone(),
-            messages: messages.map(|m| (m[0].as_str().unwrap_or_default().to_owned(), m[1].clone())).collect(),
+            messages: messages
+                .map(|m| (m[0].as_str().unwrap_or_default().to_owned(), m[1].clone()))
+                .collect(),
         }
     }
 
     /// All text of a stream.
     pub fn stream(&self, name: &str) -> String {
-        let texts = self.messages.iter().filter(|(kind, content)| kind == "stream" && content["name"] == name);
+        let texts = self
+            .messages
+            .iter()
+            .filter(|(kind, content)| kind == "stream" && content["name"] == name);
         texts.filter_map(|(_, content)| content["text"].as_str()).collect()
     }
 
@@ -167,12 +181,19 @@ impl Cell {
     /// Plain text of the value.
     pub fn value(&self) -> String {
         let result = self.messages.iter().find(|(kind, _)| kind == "execute_result");
-        result.and_then(|(_, content)| content["data"]["text/plain"].as_str()).unwrap_or_default().to_owned()
+        result
+            .and_then(|(_, content)| content["data"]["text/plain"].as_str())
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Contents of all messages of a type.
     pub fn all(&self, kind: &str) -> Vec<&Value> {
-        self.messages.iter().filter(|(found, _)| found == kind).map(|(_, content)| content).collect()
+        self.messages
+            .iter()
+            .filter(|(found, _)| found == kind)
+            .map(|(_, content)| content)
+            .collect()
     }
 
     /// Kind of the error.
@@ -187,7 +208,12 @@ impl Cell {
 
     /// What the user reads, without colours.
     pub fn traceback(&self) -> String {
-        let lines: Vec<&str> = self.reply["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let lines: Vec<&str> = self.reply["traceback"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let text = lines.join("\n");
         let (mut out, mut rest) = (String::new(), text.as_str());
         while let Some(at) = rest.find('\x1b') {

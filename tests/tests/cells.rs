@@ -11,7 +11,11 @@ fn screen(cell: &lightcell_tests::Cell) -> String {
             "stream" => text.push_str(content["text"].as_str().unwrap_or_default()),
             "display_data" | "update_display_data" => {
                 let data = &content["data"];
-                let shown = data.get("text/html").or(data.get("text/plain")).and_then(Value::as_str).unwrap_or_default();
+                let shown = data
+                    .get("text/html")
+                    .or(data.get("text/plain"))
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 text.push_str(&format!("<{shown}>"));
             }
             _ => {}
@@ -48,7 +52,12 @@ fn output_arrives_whole_and_in_order() {
     // Threads and child processes.
     let cell = kernel.ok("std::thread::spawn(|| println!(\"thread\")).join().unwrap();\nstd::process::Command::new(\"echo\").arg(\"child\").status()?;\nprintln!(\"after\");");
     let text = cell.stdout();
-    assert!(["thread\n", "child\n", "after\n"].iter().all(|part| text.contains(part)), "{text}");
+    assert!(
+        ["thread\n", "child\n", "after\n"]
+            .iter()
+            .all(|part| text.contains(part)),
+        "{text}"
+    );
 
     // Outputs that change in place, and are cleared.
     let cell = kernel.ok("display_as(\"p\", &\"0 %\"); update_display(\"p\", &\"100 %\"); clear_output(true);");
@@ -71,7 +80,10 @@ fn output_arrives_whole_and_in_order() {
 
     // Every message of a cell comes before its idle, every time.
     for i in 0..50 {
-        assert_eq!(kernel.ok(&format!("println!(\"{{}}\", {i} * 2);")).stdout(), format!("{}\n", i * 2));
+        assert_eq!(
+            kernel.ok(&format!("println!(\"{{}}\", {i} * 2);")).stdout(),
+            format!("{}\n", i * 2)
+        );
     }
 }
 
@@ -90,10 +102,21 @@ fn input_is_asked_of_the_front_end() {
     let mut kernel = Kernel::start();
     let code = "let mut s = String::new();\nstd::io::stdin().read_line(&mut s)?;\nlet mut t = String::new();\nstd::io::stdin().read_line(&mut t)?;\n(s, t)";
     let answer = kernel.call(json!({"op": "execute", "code": code, "inputs": ["é one", "two"]}));
-    let result = answer["messages"].as_array().unwrap().iter().find(|m| m[0] == "execute_result").expect("a result");
+    let result = answer["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m[0] == "execute_result")
+        .expect("a result");
     assert_eq!(result[1]["data"]["text/plain"], "(\"é one\\n\", \"two\\n\")");
     let refused = kernel.err(code);
-    assert!(refused.stream("stderr").contains("this front end does not allow input requests"), "{}", refused.stream("stderr"));
+    assert!(
+        refused
+            .stream("stderr")
+            .contains("this front end does not allow input requests"),
+        "{}",
+        refused.stream("stderr")
+    );
     assert_eq!(kernel.ok("1").value(), "1");
 }
 
@@ -103,50 +126,121 @@ fn what_goes_wrong_is_said_and_nothing_is_lost() {
     kernel.ok("let v = vec![1, 2, 3];\nlet w = String::from(\"w\");");
 
     let cell = kernel.err("\nlet x: i32 = \"no\";");
-    assert_eq!((cell.ename(), cell.evalue()), ("CompileError", "E0308: mismatched types (line 2)"));
+    assert_eq!(
+        (cell.ename(), cell.evalue()),
+        ("CompileError", "E0308: mismatched types (line 2)")
+    );
     let text = cell.traceback();
     assert!(text.starts_with("error[E0308]: mismatched types\n --> cell [2], line 2, column 14\n   2 | let x: i32 = \"no\";\n     |              ^^^^"), "{text}");
     assert!(!text.contains("evcxr"), "{text}");
     let both = kernel.err("let a: i32 = \"x\";\nlet b: i32 = 'y';").traceback();
-    assert!(both.contains("line 1, column 14") && both.contains("line 2, column 14"), "{both}");
+    assert!(
+        both.contains("line 1, column 14") && both.contains("line 2, column 14"),
+        "{both}"
+    );
     for broken in ["let q = std::", "let )", "fn f() { ", "\"open"] {
         assert_eq!(kernel.err(broken).ename(), "CompileError", "{broken}");
     }
 
     let cell = kernel.err("println!(\"before\");\nlet i = 9;\nv[i]");
-    assert_eq!((cell.ename(), cell.evalue()), ("Panic", "index out of bounds: the len is 3 but the index is 9"));
+    assert_eq!(
+        (cell.ename(), cell.evalue()),
+        ("Panic", "index out of bounds: the len is 3 but the index is 9")
+    );
     assert_eq!(cell.stdout(), "before\n");
-    assert!(cell.traceback().contains("--> cell [8], line 3\n   3 | v[i]\nvariables of earlier cells are kept"), "{}", cell.traceback());
+    assert!(
+        cell.traceback()
+            .contains("--> cell [8], line 3\n   3 | v[i]\nvariables of earlier cells are kept"),
+        "{}",
+        cell.traceback()
+    );
     let cell = kernel.err("#[inline(never)]\nfn pick(i: usize) -> u8 {\n    [1, 2][i]\n}\npick(7)");
-    assert!(cell.traceback().contains("line 3\n   3 |     [1, 2][i]\n"), "{}", cell.traceback());
+    assert!(
+        cell.traceback().contains("line 3\n   3 |     [1, 2][i]\n"),
+        "{}",
+        cell.traceback()
+    );
 
     let cell = kernel.err("\"x\".parse::<i32>()?;");
-    assert_eq!((cell.ename(), cell.evalue()), ("Error", "invalid digit found in string"));
+    assert_eq!(
+        (cell.ename(), cell.evalue()),
+        ("Error", "invalid digit found in string")
+    );
 
     for (code, ename, words) in [
-        ("unsafe { std::ptr::null_mut::<u8>().write_volatile(0) }", "Crash", "segmentation fault (SIGSEGV)"),
+        (
+            "unsafe { std::ptr::null_mut::<u8>().write_volatile(0) }",
+            "Crash",
+            "segmentation fault (SIGSEGV)",
+        ),
         ("std::process::abort();", "Crash", "aborted (SIGABRT)"),
         ("drop(v); std::process::exit(3);", "Exited", "exit status 3"),
-        ("fn deep(n: u64) -> u64 { if n == 0 { 0 } else { 1 + deep(n + 1) } }\ndeep(1)", "Crash", "stack overflow"),
+        (
+            "fn deep(n: u64) -> u64 { if n == 0 { 0 } else { 1 + deep(n + 1) } }\ndeep(1)",
+            "Crash",
+            "stack overflow",
+        ),
     ] {
         let cell = kernel.err(code);
         assert_eq!(cell.ename(), ename, "{code}");
         assert!(cell.evalue().contains(words), "{code}: {}", cell.evalue());
-        assert!(cell.traceback().contains("variables of earlier cells are kept"), "{code}: {}", cell.traceback());
+        assert!(
+            cell.traceback().contains("variables of earlier cells are kept"),
+            "{code}: {}",
+            cell.traceback()
+        );
         assert_eq!(kernel.ok("(&v, &w)").value(), "([1, 2, 3], \"w\")", "after {code}");
     }
 
+    // A type that is defined again takes its variables with it, says so once, and nothing else.
+    kernel.ok("struct P { x: i32 }\nlet p = P { x: 1 };\nlet q = vec![P { x: 2 }];");
+    kernel.ok("struct P { x: i32, y: u8 }");
+    let cell = kernel.ok("let r = P { x: 1, y: 2 };\nr.y + w.len() as u8");
+    assert_eq!(cell.value(), "3");
+    let said = cell.stream("stderr");
+    assert!(
+        said == "dropped, because their types were defined again: p, q\n"
+            || said == "dropped, because their types were defined again: q, p\n",
+        "{said:?}"
+    );
+    assert_eq!(cell.stdout(), "");
+    assert_eq!(kernel.err("p.x").ename(), "CompileError");
+    assert_eq!(
+        kernel
+            .ok("eprint!(\"The type of the variable x is mine\");")
+            .stream("stderr"),
+        "The type of the variable x is mine"
+    );
+
     let cell = kernel.err("let f = |x: i32| x + 1;");
-    assert!(cell.traceback().contains("the closure `f` cannot be kept for the next cell"), "{}", cell.traceback());
-    assert!(cell.traceback().contains("hint: write `fn f(…)`"), "{}", cell.traceback());
+    assert!(
+        cell.traceback()
+            .contains("the closure `f` cannot be kept for the next cell"),
+        "{}",
+        cell.traceback()
+    );
+    assert!(
+        cell.traceback().contains("hint: write `fn f(…)`"),
+        "{}",
+        cell.traceback()
+    );
 
     let cell = kernel.err("%gpuu");
     assert_eq!((cell.ename(), cell.evalue()), ("MagicError", "unknown magic `%gpuu`"));
-    assert!(cell.traceback().contains("help: did you mean %gpu?"), "{}", cell.traceback());
+    assert!(
+        cell.traceback().contains("help: did you mean %gpu?"),
+        "{}",
+        cell.traceback()
+    );
     // A remainder at the beginning of a line is one.
     assert_eq!(kernel.ok("let n = 17\n    % 5;\nn").value(), "2");
     // Code before and after a magic, in order, with the user's line numbers.
     let cell = kernel.err("let before = 1;\n%lsmagic\nbefore + \"x\"");
-    assert!(cell.all("display_data")[0]["data"]["text/plain"].as_str().unwrap().contains("%gpu"));
+    assert!(
+        cell.all("display_data")[0]["data"]["text/plain"]
+            .as_str()
+            .unwrap()
+            .contains("%gpu")
+    );
     assert!(cell.traceback().contains("line 3"), "{}", cell.traceback());
 }

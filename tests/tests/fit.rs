@@ -46,7 +46,11 @@ fn trained() -> Kernel {
 }
 
 fn plots(cell: &Cell) -> Vec<&Value> {
-    cell.messages.iter().filter(|(kind, _)| kind == "display_data" || kind == "update_display_data").map(|(_, content)| content).collect()
+    cell.messages
+        .iter()
+        .filter(|(kind, _)| kind == "display_data" || kind == "update_display_data")
+        .map(|(_, content)| content)
+        .collect()
 }
 
 #[test]
@@ -58,24 +62,53 @@ fn a_run_is_one_output_that_grows() {
     assert!(updates.len() >= 3, "{} updates", updates.len());
     let id = &cell.all("display_data")[0]["transient"]["display_id"];
     assert!(updates.iter().all(|update| &update["transient"]["display_id"] == id));
-    let points = |content: &Value| content["data"]["image/svg+xml"].as_str().unwrap_or_default().matches(',').count();
-    let sizes: Vec<_> = plots(&cell).into_iter().map(points).collect();
-    assert!(sizes[0] < sizes[1] && sizes[1] < sizes[2], "{sizes:?}");
+    // Points of the longest curve in each frame.
+    let points = |content: &Value| {
+        let svg = content["data"]["image/svg+xml"].as_str().unwrap_or_default().to_owned();
+        svg.split("points=\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap_or_default().matches(',').count())
+            .max()
+            .unwrap_or(0)
+    };
+    let mut sizes: Vec<_> = plots(&cell).into_iter().map(points).collect();
+    assert!(sizes.is_sorted(), "{sizes:?}");
+    sizes.dedup();
+    assert!(sizes.len() >= 3, "{sizes:?}");
     let last = &updates[updates.len() - 1]["data"];
     for kind in ["text/plain", "text/html", "image/svg+xml", "image/png"] {
         assert!(last[kind].as_str().is_some_and(|text| text.len() > 100), "{kind}");
     }
-    let size: usize = last.as_object().unwrap().values().map(|v| v.as_str().unwrap_or_default().len()).sum();
+    let size: usize = last
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|v| v.as_str().unwrap_or_default().len())
+        .sum();
     assert!(size < 100_000, "{size} bytes");
     let text = last["text/plain"].as_str().unwrap();
     assert!(text.contains("done: 12 epochs") && text.contains("val_loss"), "{text}");
-    assert!(last["image/svg+xml"].as_str().unwrap().contains("epoch") && last["image/svg+xml"].as_str().unwrap().contains("val_loss"));
+    assert!(
+        last["image/svg+xml"].as_str().unwrap().contains("epoch")
+            && last["image/svg+xml"].as_str().unwrap().contains("val_loss")
+    );
 
     // The run is a variable, and goes on.
-    assert_eq!(kernel.ok("(fit.history.len(), fit.best().is_some())").value(), "(12, true)");
+    assert_eq!(
+        kernel.ok("(fit.history.len(), fit.best().is_some())").value(),
+        "(12, true)"
+    );
     let cell = kernel.ok("%fit Net data --epochs 1");
-    assert!(plots(&cell)[0]["data"]["text/plain"].as_str().unwrap().contains("epoch 13/13"));
-    assert_eq!(kernel.ok("let out = fit.model.forward(&x);\nout.size()").value(), "[4000, 2]");
+    assert!(
+        plots(&cell)[0]["data"]["text/plain"]
+            .as_str()
+            .unwrap()
+            .contains("epoch 13/13")
+    );
+    assert_eq!(
+        kernel.ok("let out = fit.model.forward(&x);\nout.size()").value(),
+        "[4000, 2]"
+    );
     // Other settings begin anew; a model that was defined anew does as well.
     kernel.ok("%fit Net data --epochs 1 --restart");
     assert_eq!(kernel.ok("fit.history.len()").value(), "1");
@@ -84,9 +117,15 @@ fn a_run_is_one_output_that_grows() {
     let (cell, seconds) = kernel.stopped("%fit Net data --epochs 100000", "epoch 3");
     assert_eq!(cell.reply["status"], "ok", "{}", cell.traceback());
     assert!(seconds < 20.0, "{seconds} s");
-    let last = plots(&cell).last().unwrap()["data"]["text/plain"].as_str().unwrap().to_owned();
+    let last = plots(&cell).last().unwrap()["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(last.contains("stopped: "), "{last}");
-    assert_eq!(kernel.ok("fit.history.len() >= 2 && x.size()[0] == 4000").value(), "true");
+    assert_eq!(
+        kernel.ok("fit.history.len() >= 2 && x.size()[0] == 4000").value(),
+        "true"
+    );
 }
 
 #[test]
@@ -95,29 +134,70 @@ fn what_is_wrong_with_a_run_is_said_in_two_lines() {
     kernel.ok("%fit Net data --epochs 1 --limit-train-batches 5");
     kernel.ok("struct Other;\nlet number = 3;\nlet short = Data::new(TensorDataset::new(x.narrow(1, 0, 3), y.shallow_clone())?);\nlet labels = Data::new(TensorDataset::new(x.shallow_clone(), &y + 5)?);\nlet empty = Data::new(TensorDataset::new(x.narrow(0, 0, 0), y.narrow(0, 0, 0))?);");
     for (code, what, hint) in [
-        ("%fit Net data --epoch 3", "%fit has no flag `--epoch`", "did you mean --epochs?"),
+        (
+            "%fit Net data --epoch 3",
+            "%fit has no flag `--epoch`",
+            "did you mean --epochs?",
+        ),
         ("%fit Nett data", "there is no model `Nett`", "did you mean Net?"),
         ("%fit Net dta", "there is no variable `dta`", "did you mean data?"),
-        ("%fit Other data", "`Other` is no LightningModule", "impl LightningModule for Other"),
+        (
+            "%fit Other data",
+            "`Other` is no LightningModule",
+            "impl LightningModule for Other",
+        ),
         ("%fit number data", "`number` is a i32, no model", "LightningModule"),
-        ("%fit Net number", "`number` is nothing to train on: it is no DataModule", "Data::new"),
-        ("%fit Net short", "shapes do not fit: the input is 64x3, the layer's weight 4x64", "input size"),
-        ("%fit Net labels", "is outside of the model's classes", "labels count from 0"),
+        (
+            "%fit Net number",
+            "`number` is nothing to train on: it is no DataModule",
+            "Data::new",
+        ),
+        (
+            "%fit Net short",
+            "shapes do not fit: the input is 64x3, the layer's weight 4x64",
+            "input size",
+        ),
+        (
+            "%fit Net labels",
+            "is outside of the model's classes",
+            "labels count from 0",
+        ),
         ("%fit Net empty", "the data set is empty", "shape of what you loaded"),
-        ("%fit Net data --accelerator tpu --restart", "`tpu` is no accelerator", "auto, cpu, cuda"),
+        (
+            "%fit Net data --accelerator tpu --restart",
+            "`tpu` is no accelerator",
+            "auto, cpu, cuda",
+        ),
     ] {
         let cell = kernel.err(code);
         let text = cell.traceback();
         assert!(text.contains(what), "{code}: {text}");
         assert!(text.contains(hint), "{code}: {text}");
-        assert!(!text.contains("notebook::fit") && !text.contains("c10::") && text.lines().count() <= 8, "{code}: {text}");
+        assert!(
+            !text.contains("notebook::fit") && !text.contains("c10::") && text.lines().count() <= 8,
+            "{code}: {text}"
+        );
         // Variables and the run before are kept.
-        assert_eq!(kernel.ok("(x.size()[0], fit.history.len())").value(), "(4000, 1)", "{code}");
+        assert_eq!(
+            kernel.ok("(x.size()[0], fit.history.len())").value(),
+            "(4000, 1)",
+            "{code}"
+        );
     }
-    let panicking = MODEL.replace("let out = self.forward(x);", "let out = self.forward(x); assert!(x.size()[0] > 99, \"too few\");").replace("Net", "Bad");
+    let panicking = MODEL
+        .replace(
+            "let out = self.forward(x);",
+            "let out = self.forward(x); assert!(x.size()[0] > 99, \"too few\");",
+        )
+        .replace("Net", "Bad");
     kernel.ok(&panicking);
-    let text = kernel.err("%fit Bad data --epochs 1 --limit-train-batches 2").traceback();
-    assert!(text.contains("validation batch 1 of epoch 1 (shapes [8, 4], [8]): panic: too few"), "{text}");
+    let text = kernel
+        .err("%fit Bad data --epochs 1 --limit-train-batches 2")
+        .traceback();
+    assert!(
+        text.contains("validation batch 1 of epoch 1 (shapes [8, 4], [8]): panic: too few"),
+        "{text}"
+    );
     assert_eq!(kernel.ok("y.size()").value(), "[4000]");
 }
 
@@ -126,36 +206,83 @@ fn gpu_answers_while_a_cell_runs() {
     let scratch = Scratch::new("nvml");
     let library = scratch.0.join("libnvidia-ml.so.1");
     let source = file("../magics/gpu/tests/fake_nvml.c");
-    assert!(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status().unwrap().success());
+    assert!(
+        Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(source)
+            .status()
+            .unwrap()
+            .success()
+    );
     let me = std::process::id().to_string();
     let mut kernel = Kernel::start_with(&[("LIGHTCELL_NVML", &library.to_string_lossy()), ("FAKE_NVML_PID", &me)]);
     let cell = kernel.ok("%gpu");
     let data = &cell.all("display_data")[0]["data"];
     let text = data["text/plain"].as_str().unwrap();
-    for part in ["driver 580.65.06", "CUDA 13.0", "Fake H100 <80GB>  20 GiB / 80 GiB", "cuda:1", "Fake A2", "351 / 700 W", "libtorch is the build for the CPU"] {
+    for part in [
+        "driver 580.65.06",
+        "CUDA 13.0",
+        "Fake H100 <80GB>  20 GiB / 80 GiB",
+        "cuda:1",
+        "Fake A2",
+        "351 / 700 W",
+        "libtorch is the build for the CPU",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(data["text/html"].as_str().unwrap().contains("Fake H100 &lt;80GB&gt;"));
-    let json: Value = serde_json::from_str(kernel.ok("%gpu --json").all("display_data")[0]["data"]["text/plain"].as_str().unwrap()).unwrap();
+    let json: Value = serde_json::from_str(
+        kernel.ok("%gpu --json").all("display_data")[0]["data"]["text/plain"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap();
     assert_eq!(json["snapshot"]["devices"].as_array().unwrap().len(), 2);
     assert_eq!(json["missing"]["link"], "cpu_only_libtorch");
 
     // Beside a cell that runs: its own busy, reply, idle and count; then the kernel is busy again; not aborted by the
     // other's failure.
-    let long = "println!(\"go\"); std::thread::sleep(std::time::Duration::from_secs(3)); panic!(\"end\");";
-    let answer = kernel.call(json!({"op": "beside", "long": long, "quick": "%gpu", "when": "go"}));
+    let long =
+        "println!(\"{}\", \"go\".repeat(2)); std::thread::sleep(std::time::Duration::from_secs(3)); panic!(\"end\");";
+    let answer = kernel.call(json!({"op": "beside", "long": long, "quick": "%gpu", "when": "gogo"}));
     let order: Vec<(String, String, String)> = answer["order"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|m| (m[0].as_str().unwrap().to_owned(), m[1].as_str().unwrap().to_owned(), m[2].as_str().unwrap().to_owned()))
+        .map(|m| {
+            (
+                m[0].as_str().unwrap().to_owned(),
+                m[1].as_str().unwrap().to_owned(),
+                m[2].as_str().unwrap().to_owned(),
+            )
+        })
         .collect();
-    let at = |who: &str, kind: &str, state: &str| order.iter().position(|(w, k, s)| w == who && k == kind && s == state);
-    let (busy, shown, idle) = (at("quick", "status", "busy"), at("quick", "display_data", ""), at("quick", "status", "idle"));
-    assert!(busy < shown && shown < idle && idle < at("long", "status", "idle"), "{order:?}");
-    let busy_again = order[idle.unwrap()..].iter().any(|(who, kind, state)| who == "long" && kind == "status" && state == "busy");
+    let at =
+        |who: &str, kind: &str, state: &str| order.iter().position(|(w, k, s)| w == who && k == kind && s == state);
+    let (busy, shown, idle) = (
+        at("quick", "status", "busy"),
+        at("quick", "display_data", ""),
+        at("quick", "status", "idle"),
+    );
+    assert!(
+        busy < shown && shown < idle && idle < at("long", "status", "idle"),
+        "{order:?}"
+    );
+    let busy_again = order[idle.unwrap()..]
+        .iter()
+        .any(|(who, kind, state)| who == "long" && kind == "status" && state == "busy");
     assert!(busy_again, "{order:?}");
-    assert_eq!((answer["replies"]["long"]["status"].as_str(), answer["replies"]["quick"]["status"].as_str()), (Some("error"), Some("ok")));
-    assert_ne!(answer["replies"]["long"]["execution_count"], answer["replies"]["quick"]["execution_count"]);
+    assert_eq!(
+        (
+            answer["replies"]["long"]["status"].as_str(),
+            answer["replies"]["quick"]["status"].as_str()
+        ),
+        (Some("error"), Some("ok"))
+    );
+    assert_ne!(
+        answer["replies"]["long"]["execution_count"],
+        answer["replies"]["quick"]["execution_count"]
+    );
     assert!(answer["took"].as_f64().unwrap() < 3.0, "{}", answer["took"]);
 }

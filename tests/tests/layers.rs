@@ -4,9 +4,17 @@ use std::process::Command;
 
 /// Names of all crates that a crate is built from.
 fn dependencies(of: &str) -> Vec<String> {
-    let out = Command::new(env!("CARGO")).args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "-p", of]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let out = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "-p", of])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8_lossy(&out.stdout).lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -15,8 +23,14 @@ fn dependencies_point_one_way() {
     let torch = ["tch", "torch-sys"];
     for (of, forbidden) in [
         ("lightcell-kernel", [&torch[..], &["lightcell"]].concat()),
-        ("lightcell-worker", [&jupyter[..], &torch[..], &["evcxr", "serde"]].concat()),
-        ("lightcell-cell", [&jupyter[..], &torch[..], &["evcxr", "serde"]].concat()),
+        (
+            "lightcell-worker",
+            [&jupyter[..], &torch[..], &["evcxr", "serde"]].concat(),
+        ),
+        (
+            "lightcell-cell",
+            [&jupyter[..], &torch[..], &["evcxr", "serde"]].concat(),
+        ),
         ("lightcell-events", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-magics", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-gpu", [&jupyter[..], &torch[..], &["evcxr"]].concat()),

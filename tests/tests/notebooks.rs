@@ -10,18 +10,34 @@ fn execute(notebook: &Path, env: &[(&str, &Path)]) -> (bool, Value, String) {
     let scratch = Scratch::new(&format!("nb-{}", notebook.file_stem().unwrap().to_string_lossy()));
     let target = scratch.0.join("out.ipynb");
     let mut command = Command::new(python());
-    command.arg(file("../install/src/execute.py")).arg(notebook).arg(&target);
+    command
+        .arg(file("../install/src/execute.py"))
+        .arg(notebook)
+        .arg(&target);
     for (name, value) in env {
         command.env(name, value);
     }
     let out = command.output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    let executed = std::fs::read_to_string(&target).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let executed = std::fs::read_to_string(&target)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
     (out.status.success(), executed, text)
 }
 
 fn outputs(notebook: &Value) -> Vec<&Value> {
-    notebook["cells"].as_array().into_iter().flatten().filter_map(|cell| cell["outputs"].as_array()).flatten().collect()
+    notebook["cells"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|cell| cell["outputs"].as_array())
+        .flatten()
+        .collect()
 }
 
 /// The number after `test accuracy` in the printed outputs.
@@ -31,7 +47,10 @@ fn accuracy(notebook: &Value) -> f64 {
         other => other.as_str().unwrap_or_default().to_owned(),
     });
     let all: String = texts.collect();
-    let rest = all.split_once("test accuracy ").unwrap_or_else(|| panic!("no accuracy in {all}")).1;
+    let rest = all
+        .split_once("test accuracy ")
+        .unwrap_or_else(|| panic!("no accuracy in {all}"))
+        .1;
     rest.split_once(" %").unwrap().0.parse().unwrap()
 }
 
@@ -42,7 +61,13 @@ fn quickstart_reads_97_percent_of_the_digits() {
     let percent = accuracy(&executed);
     assert!((97.0..=100.0).contains(&percent), "{percent}");
     // The run's output is one, in all forms, and small.
-    let plots: Vec<_> = outputs(&executed).into_iter().filter(|output| output["data"]["image/png"].is_string() && output["data"]["image/svg+xml"].is_string() || output["data"]["image/png"].is_array()).collect();
+    let plots: Vec<_> = outputs(&executed)
+        .into_iter()
+        .filter(|output| {
+            output["data"]["image/png"].is_string() && output["data"]["image/svg+xml"].is_string()
+                || output["data"]["image/png"].is_array()
+        })
+        .collect();
     assert_eq!(plots.len(), 1);
     assert!(plots[0].to_string().len() < 120_000, "{}", plots[0].to_string().len());
 }
@@ -56,11 +81,22 @@ fn with_shuffled_labels_the_demo_fails() {
     let notebook = scratch.0.join("quickstart.ipynb");
     std::fs::write(&notebook, shuffled).unwrap();
     std::fs::create_dir_all(scratch.0.join("data")).unwrap();
-    std::fs::copy(file("../notebooks/data/digits.csv.gz"), scratch.0.join("data/digits.csv.gz")).unwrap();
-    let out = Command::new(home().join("bin/lightcell")).arg("demo").env("LIGHTCELL_DEMO_NOTEBOOK", &notebook).output().unwrap();
+    std::fs::copy(
+        file("../notebooks/data/digits.csv.gz"),
+        scratch.0.join("data/digits.csv.gz"),
+    )
+    .unwrap();
+    let out = Command::new(home().join("bin/lightcell"))
+        .arg("demo")
+        .env("LIGHTCELL_DEMO_NOTEBOOK", &notebook)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(!out.status.success(), "{said}");
-    assert!(said.contains("the test accuracy in the executed notebook is ") && said.contains("%, below 97 %\nhint: "), "{said}");
+    assert!(
+        said.contains("the test accuracy in the executed notebook is ") && said.contains("%, below 97 %\nhint: "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -70,7 +106,10 @@ fn mnist_reaches_97_percent() {
         println!("skipped: no MNIST");
         return;
     };
-    let (ok, executed, text) = execute(&file("../notebooks/mnist.ipynb"), &[("LIGHTCELL_MNIST", Path::new(&data))]);
+    let (ok, executed, text) = execute(
+        &file("../notebooks/mnist.ipynb"),
+        &[("LIGHTCELL_MNIST", Path::new(&data))],
+    );
     assert!(ok, "{text}");
     let percent = accuracy(&executed);
     assert!((97.0..=100.0).contains(&percent), "{percent}");
@@ -93,7 +132,11 @@ fn committed_notebooks_hold_their_outputs_and_are_short() {
             })
             .collect();
         assert!(!code.concat().contains("unwrap()"), "{name}");
-        let model: usize = code.iter().filter(|cell| cell.contains("impl LightningModule") || cell.starts_with("%fit")).map(|cell| cell.lines().filter(|line| !line.trim().is_empty()).count()).sum();
+        let model: usize = code
+            .iter()
+            .filter(|cell| cell.contains("impl LightningModule") || cell.starts_with("%fit"))
+            .map(|cell| cell.lines().filter(|line| !line.trim().is_empty()).count())
+            .sum();
         assert!(model <= 25, "{name}: {model} lines");
     }
 }
@@ -101,7 +144,11 @@ fn committed_notebooks_hold_their_outputs_and_are_short() {
 #[test]
 fn the_blocks_of_the_readme_run() {
     let text = std::fs::read_to_string(file("../README.md")).unwrap();
-    let blocks: Vec<&str> = text.split("```rust\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(code, _)| code)).collect();
+    let blocks: Vec<&str> = text
+        .split("```rust\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(code, _)| code))
+        .collect();
     assert!(blocks.len() >= 5);
     let mut kernel = Kernel::start();
     let mut last = String::new();
@@ -111,8 +158,18 @@ fn the_blocks_of_the_readme_run() {
     assert_eq!(last, "(5, true)");
     // The commands of the others are aliases that exist.
     let aliases = std::fs::read_to_string(file("../.cargo/config.toml")).unwrap();
-    for command in text.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```")).flat_map(|(block, _)| block.lines()) {
-        let name = command.strip_prefix("cargo ").unwrap_or_else(|| panic!("{command}")).split(' ').next().unwrap();
+    for command in text
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"))
+        .flat_map(|(block, _)| block.lines())
+    {
+        let name = command
+            .strip_prefix("cargo ")
+            .unwrap_or_else(|| panic!("{command}"))
+            .split(' ')
+            .next()
+            .unwrap();
         assert!(aliases.contains(&format!("\n{name} = ")), "{name}");
     }
 }

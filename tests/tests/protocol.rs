@@ -6,8 +6,15 @@ use std::process::Command;
 
 #[test]
 fn jupyter_kernel_test_runs_all_its_tests() {
-    let out = Command::new(python()).arg(file("clients/kernel_test.py")).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let out = Command::new(python())
+        .arg(file("clients/kernel_test.py"))
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
     assert!(out.status.success(), "{text}");
     assert!(text.contains("failed 0, skipped 0"), "{text}");
 }
@@ -16,47 +23,95 @@ fn jupyter_kernel_test_runs_all_its_tests() {
 fn requests_beside_cells_are_answered() {
     let mut kernel = Kernel::start();
     let info = kernel.call(json!({"op": "request", "name": "kernel_info"}));
-    assert_eq!((info["implementation"].as_str(), info["language_info"]["name"].as_str()), (Some("lightcell"), Some("rust")));
+    assert_eq!(
+        (info["implementation"].as_str(), info["language_info"]["name"].as_str()),
+        (Some("lightcell"), Some("rust"))
+    );
     assert_eq!(info["language_info"]["file_extension"], ".rs");
-    assert!(info["language_info"]["version"].as_str().unwrap().starts_with("1."), "{info}");
+    assert!(
+        info["language_info"]["version"].as_str().unwrap().starts_with("1."),
+        "{info}"
+    );
 
     // Counts begin at 1; a silent cell and one that is not stored do not count.
     assert_eq!(kernel.ok("1 + 1").reply["execution_count"], 1);
     let silent = kernel.call(json!({"op": "execute", "code": "let quiet = 5; quiet", "silent": true}));
     assert_eq!(silent["reply"]["status"], "ok");
-    let kinds: Vec<_> = silent["messages"].as_array().unwrap().iter().map(|m| m[0].as_str().unwrap()).collect();
-    assert!(!kinds.contains(&"execute_input") && !kinds.contains(&"execute_result"), "{kinds:?}");
+    let kinds: Vec<_> = silent["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m[0].as_str().unwrap())
+        .collect();
+    assert!(
+        !kinds.contains(&"execute_input") && !kinds.contains(&"execute_result"),
+        "{kinds:?}"
+    );
     kernel.call(json!({"op": "execute", "code": "2", "store_history": false}));
     let second = kernel.ok("quiet + 1");
-    assert_eq!((second.reply["execution_count"].as_i64(), second.value()), (Some(2), "6".to_owned()));
+    assert_eq!(
+        (second.reply["execution_count"].as_i64(), second.value()),
+        (Some(2), "6".to_owned())
+    );
 
-    let history = kernel.call(json!({"op": "request", "name": "history", "kwargs": {"hist_access_type": "tail", "n": 2}}));
-    let inputs: Vec<_> = history["history"].as_array().unwrap().iter().map(|entry| entry[2].as_str().unwrap()).collect();
+    let history =
+        kernel.call(json!({"op": "request", "name": "history", "kwargs": {"hist_access_type": "tail", "n": 2}}));
+    let inputs: Vec<_> = history["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry[2].as_str().unwrap())
+        .collect();
     assert_eq!(inputs, ["1 + 1", "quiet + 1"]);
 
     let complete = |code: &str| json!({"op": "request", "name": "complete", "args": [code, code.chars().count()]});
     kernel.ok("#[derive(Default)] struct Row { alpha: u32 }\nlet rows = vec![Row::default()];");
     let found = kernel.call(complete("rows[0]."));
-    assert!(found["matches"].as_array().unwrap().contains(&json!("alpha")), "{found}");
+    assert!(
+        found["matches"].as_array().unwrap().contains(&json!("alpha")),
+        "{found}"
+    );
     let found = kernel.call(complete("let größe = quie"));
     assert_eq!(found["cursor_start"], 12, "{found}");
-    assert!(found["matches"].as_array().unwrap().contains(&json!("quiet")), "{found}");
+    assert!(
+        found["matches"].as_array().unwrap().contains(&json!("quiet")),
+        "{found}"
+    );
 
     let inspect = kernel.call(json!({"op": "request", "name": "inspect", "args": ["rows", 2]}));
     assert_eq!(inspect["found"], true, "{inspect}");
-    assert!(inspect["data"]["text/plain"].as_str().unwrap().contains("Row"), "{inspect}");
+    assert!(
+        inspect["data"]["text/plain"].as_str().unwrap().contains("Row"),
+        "{inspect}"
+    );
 
     let comms = kernel.call(json!({"op": "request", "name": "comm_info"}));
     assert_eq!((comms["status"].as_str(), &comms["comms"]), (Some("ok"), &json!({})));
 
     let page = kernel.ok("%fit?");
-    let text = page.reply["payload"][0]["data"]["text/plain"].as_str().unwrap().to_owned();
-    assert!(text.starts_with("%fit MODEL DATA [flags]") && text.contains("--max-epochs, --epochs"), "{text}");
-    assert!(kernel.err("nothing_like_this?").traceback().contains("nothing is known about `nothing_like_this`"));
+    let text = page.reply["payload"][0]["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        text.starts_with("%fit MODEL DATA [flags]") && text.contains("--max-epochs, --epochs"),
+        "{text}"
+    );
+    assert!(
+        kernel
+            .err("nothing_like_this?")
+            .traceback()
+            .contains("nothing is known about `nothing_like_this`")
+    );
 
     // A failed cell aborts what was queued behind it, and nothing that comes later.
     let queued = kernel.call(json!({"op": "queue", "cells": ["let a = 1;", "undefined_name", "a", "a + 1"]}));
-    let statuses: Vec<_> = queued["replies"].as_array().unwrap().iter().map(|r| r["status"].as_str().unwrap()).collect();
+    let statuses: Vec<_> = queued["replies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["status"].as_str().unwrap())
+        .collect();
     assert_eq!(statuses, ["ok", "error", "aborted", "aborted"]);
     assert_eq!(kernel.ok("a").value(), "1");
 

@@ -8,18 +8,38 @@ use std::time::{Duration, Instant};
 fn stop_ends_a_cell_and_keeps_the_variables() {
     let mut kernel = Kernel::start();
     kernel.ok("let v = vec![1, 2, 3];\nlet mut file = std::fs::File::open(\"/etc/passwd\")?;");
-    for code in ["println!(\"on\"); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }", "println!(\"on\"); drop(v); loop { std::hint::spin_loop() }", "loop { println!(\"on\"); }"] {
-        let (cell, seconds) = kernel.stopped(code, "on");
+    for code in [
+        "println!(\"{}\", \"on\".repeat(2)); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }",
+        "println!(\"{}\", \"on\".repeat(2)); drop(v); loop { std::hint::spin_loop() }",
+        "loop { println!(\"{}\", \"on\".repeat(2)); }",
+    ] {
+        let (cell, seconds) = kernel.stopped(code, "onon");
         assert_eq!(cell.ename(), "Interrupted", "{code}");
         assert!(seconds < 20.0, "{code}: {seconds} s");
-        assert!(cell.traceback().contains("variables of earlier cells are kept"), "{}", cell.traceback());
+        assert!(
+            cell.traceback().contains("variables of earlier cells are kept"),
+            "{}",
+            cell.traceback()
+        );
         assert_eq!(kernel.ok("v.len()").value(), "3", "{code}");
     }
-    assert!(kernel.ok("use std::io::Read;\nlet mut text = String::new();\nfile.read_to_string(&mut text)?;\ntext.len() > 0").value() == "true");
+    assert!(
+        kernel
+            .ok("use std::io::Read;\nlet mut text = String::new();\nfile.read_to_string(&mut text)?;\ntext.len() > 0")
+            .value()
+            == "true"
+    );
     // What cannot be taken over is named.
     kernel.ok("let (a, b) = std::os::unix::net::UnixStream::pair()?;");
-    let (cell, _) = kernel.stopped("println!(\"on\"); loop { std::hint::spin_loop() }", "on");
-    assert!(cell.traceback().contains("not kept (they cannot be copied): 2 sockets"), "{}", cell.traceback());
+    let (cell, _) = kernel.stopped(
+        "println!(\"{}\", \"on\".repeat(2)); loop { std::hint::spin_loop() }",
+        "onon",
+    );
+    assert!(
+        cell.traceback().contains("not kept (they cannot be copied): 2 sockets"),
+        "{}",
+        cell.traceback()
+    );
 }
 
 #[test]
@@ -28,11 +48,19 @@ fn stop_ends_a_build_and_keeps_the_variables() {
     kernel.ok("let v = 7;");
     // A function that takes the compiler long: 65,536 expressions.
     let nested = "twice!(".repeat(16) + "acc += std::hint::black_box(acc) ^ 3;" + &")".repeat(16);
-    let slow = format!("macro_rules! twice {{ ($($t:tt)*) => {{ $($t)* $($t)* }} }}\nfn slow() -> u64 {{ let mut acc = 1u64; {nested}; acc }}\nslow()");
+    let slow = format!(
+        "macro_rules! twice {{ ($($t:tt)*) => {{ $($t)* $($t)* }} }}\nfn slow() -> u64 {{ let mut acc = 1u64; {nested}; acc }}\nslow()"
+    );
     let (cell, seconds) = kernel.stopped(&slow, "macro_rules");
-    assert_eq!((cell.ename(), cell.evalue()), ("Interrupted", "the build was stopped; all variables are kept"));
+    assert_eq!(
+        (cell.ename(), cell.evalue()),
+        ("Interrupted", "the build was stopped; all variables are kept")
+    );
     assert!(seconds < 20.0, "{seconds} s");
-    let left = std::process::Command::new("pgrep").args(["-P", &kernel.pid().to_string(), "-x", "cargo"]).output().unwrap();
+    let left = std::process::Command::new("pgrep")
+        .args(["-P", &kernel.pid().to_string(), "-x", "cargo"])
+        .output()
+        .unwrap();
     assert!(left.stdout.is_empty(), "cargo still runs");
     assert_eq!(kernel.ok("v").value(), "7");
 }
@@ -44,11 +72,18 @@ fn a_kernel_leaves_nothing_behind() {
     kernel.ok("let child = std::process::Command::new(\"sleep\").arg(\"1000\").spawn()?;");
     let sleeper: i32 = kernel.ok("child.id()").value().parse().unwrap();
     let pid = kernel.pid();
-    let session = std::fs::read_dir(&sessions).unwrap().flatten().map(|e| e.path()).find(|p| p.file_name().unwrap().to_string_lossy().starts_with(&format!("{pid}-"))).expect("a session folder");
+    let session = std::fs::read_dir(&sessions)
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.file_name().unwrap().to_string_lossy().starts_with(&format!("{pid}-")))
+        .expect("a session folder");
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&session).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
-    until("processes and folder are gone", || !alive(sleeper) && !alive(pid) && !session.exists());
+    until("processes and folder are gone", || {
+        !alive(sleeper) && !alive(pid) && !session.exists()
+    });
 
     // Killed, it cannot clean up: its processes end by themselves, its folder goes at the next start.
     let mut kernel = Kernel::start();
@@ -58,7 +93,11 @@ fn a_kernel_leaves_nothing_behind() {
     until("the worker ends with its kernel", || !alive(worker));
     let mut next = Kernel::start();
     next.ok("1");
-    let left: Vec<_> = std::fs::read_dir(&sessions).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&format!("{pid}-"))).collect();
+    let left: Vec<_> = std::fs::read_dir(&sessions)
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(&format!("{pid}-")))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 
     // The worker's supervisor killed from outside: said, and the next cell runs.
@@ -71,11 +110,21 @@ fn a_kernel_leaves_nothing_behind() {
 
 fn alive(pid: i32) -> bool {
     // A process that waits to be reaped is gone for every purpose.
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with('Z')
+    })
 }
 
 fn kill(pid: i32) {
-    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    let status = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 

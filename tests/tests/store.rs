@@ -22,8 +22,14 @@ fn kernels_share_the_store_and_leave_it_as_it_was() {
     let store = home().join("store");
     let mut before = BTreeMap::new();
     checksums(&store, &mut before);
-    assert!(before.keys().any(|path| path.to_string_lossy().contains("liblightcell")), "a store with the library in it");
-    let tch = "lightcell::prelude::Tensor::from_slice(&[1i64, 2, 3]).sum(lightcell::prelude::Kind::Int64).int64_value(&[])";
+    assert!(
+        before
+            .keys()
+            .any(|path| path.to_string_lossy().contains("liblightcell")),
+        "a store with the library in it"
+    );
+    let tch =
+        "lightcell::prelude::Tensor::from_slice(&[1i64, 2, 3]).sum(lightcell::prelude::Kind::Int64).int64_value(&[])";
     std::thread::scope(|scope| {
         let kernels: Vec<_> = (0..8)
             .map(|_| {
@@ -58,9 +64,18 @@ fn a_kernel_without_an_installation_says_what_to_do() {
         "interrupt_mode": "message", "env": {"LIGHTCELL_HOME": scratch.0.join("empty")},
     });
     std::fs::write(spec.join("kernel.json"), text.to_string()).unwrap();
-    let path = format!("{}:{}", scratch.0.display(), std::env::var("JUPYTER_PATH").unwrap_or_default());
+    let path = format!(
+        "{}:{}",
+        scratch.0.display(),
+        std::env::var("JUPYTER_PATH").unwrap_or_default()
+    );
     let mut kernel = Kernel::start_with(&[("JUPYTER_PATH", &path), ("LIGHTCELL_TEST_KERNEL", "homeless")]);
     let cell = kernel.err("1 + 1");
     assert_eq!(cell.ename(), "SetupError");
-    assert!(cell.traceback().contains("Lightcell is not set up") && cell.traceback().contains("hint: run `lightcell setup`"), "{}", cell.traceback());
+    assert!(
+        cell.traceback().contains("Lightcell is not set up")
+            && cell.traceback().contains("hint: run `lightcell setup`"),
+        "{}",
+        cell.traceback()
+    );
 }

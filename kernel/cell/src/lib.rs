@@ -64,7 +64,8 @@ pub fn emit_event(json: &[u8]) -> bool {
 pub fn stop_requested() -> bool {
     static STOP: OnceLock<Option<StopFn>> = OnceLock::new();
     // SAFETY: takes nothing, reads one atomic of the worker.
-    STOP.get_or_init(|| stop_fn(c"lightcell_stop_requested")).is_some_and(|stop| unsafe { stop() } != 0)
+    STOP.get_or_init(|| stop_fn(c"lightcell_stop_requested"))
+        .is_some_and(|stop| unsafe { stop() } != 0)
 }
 
 /// Forgets an earlier press of the stop button; a run calls it when it begins.

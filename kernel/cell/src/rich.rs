@@ -14,7 +14,9 @@ pub struct Rich {
 impl Rich {
     /// An output in this media type, such as `text/latex`. Binary content is given as raw bytes.
     pub fn new(mime: &str, content: impl Into<Vec<u8>>) -> Rich {
-        Rich { media: vec![(mime.to_owned(), content.into())] }
+        Rich {
+            media: vec![(mime.to_owned(), content.into())],
+        }
     }
 
     /// HTML.
@@ -56,7 +58,11 @@ impl Rich {
     }
 
     fn emit(&self, kind: DisplayKind, id: &str) {
-        emit_display(&RichOutput { kind, id: id.to_owned(), media: self.media.clone() });
+        emit_display(&RichOutput {
+            kind,
+            id: id.to_owned(),
+            media: self.media.clone(),
+        });
     }
 }
 

@@ -50,7 +50,20 @@ impl Kind {
     pub fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Stdout, Stderr, Display, Clear, Event, Panic, CellStart, CellEnd, TakenOver, Input, UserError, TypeChanged, Sync, Info,
+            Stdout,
+            Stderr,
+            Display,
+            Clear,
+            Event,
+            Panic,
+            CellStart,
+            CellEnd,
+            TakenOver,
+            Input,
+            UserError,
+            TypeChanged,
+            Sync,
+            Info,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -170,7 +183,10 @@ mod tests {
         let display = Display {
             kind: DisplayKind::Update,
             id: "plot".into(),
-            media: vec![("text/plain".into(), b"x".to_vec()), ("image/png".into(), vec![0, 255, 10])],
+            media: vec![
+                ("text/plain".into(), b"x".to_vec()),
+                ("image/png".into(), vec![0, 255, 10]),
+            ],
         };
         assert_eq!(Display::decode(&display.encode()), Some(display));
     }

@@ -98,8 +98,12 @@ fn libtorch_cuda() {
         return;
     }
     SEEN_TORCH.store(true, Ordering::Relaxed);
-    let Some(path) = std::env::var_os("LIGHTCELL_LIBTORCH_CUDA").filter(|path| !path.is_empty()) else { return };
-    let Ok(path) = CString::new(path.into_encoded_bytes()) else { return };
+    let Some(path) = std::env::var_os("LIGHTCELL_LIBTORCH_CUDA").filter(|path| !path.is_empty()) else {
+        return;
+    };
+    let Ok(path) = CString::new(path.into_encoded_bytes()) else {
+        return;
+    };
     // SAFETY: a NUL-terminated path; the constructors that run are libtorch's own.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if handle.is_null() {

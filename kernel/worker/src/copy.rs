@@ -30,13 +30,17 @@ pub fn supervise() {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
     }
-    shared::get().supervisor.store(std::process::id() as c_int, Ordering::SeqCst);
+    shared::get()
+        .supervisor
+        .store(std::process::id() as c_int, Ordering::SeqCst);
     match fork() {
         -1 => {} // No process left to watch over the cells: they run unwatched, and a crash loses the variables.
         0 => {
             // SAFETY: dies with the supervisor, whom evcxr may kill.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
-            shared::get().runner.store(std::process::id() as c_int, Ordering::SeqCst);
+            shared::get()
+                .runner
+                .store(std::process::id() as c_int, Ordering::SeqCst);
         }
         child => watch(child),
     }
@@ -65,7 +69,13 @@ fn watch(first: c_int) -> ! {
                 link::send(Kind::TakenOver, &encode_fields([&describe(status)[..], "all"]));
             }
             // SAFETY: nothing left to do; ends with the runner's own status where there is one.
-            unsafe { libc::_exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }) }
+            unsafe {
+                libc::_exit(if libc::WIFEXITED(status) {
+                    libc::WEXITSTATUS(status)
+                } else {
+                    128 + libc::WTERMSIG(status)
+                })
+            }
         }
         shared.status.store(status, Ordering::SeqCst);
         shared.runner.store(heir, Ordering::SeqCst);
@@ -76,7 +86,11 @@ fn watch(first: c_int) -> ! {
 }
 
 fn describe(status: c_int) -> String {
-    if libc::WIFSIGNALED(status) { format!("signal {}", libc::WTERMSIG(status)) } else { format!("exit {}", libc::WEXITSTATUS(status)) }
+    if libc::WIFSIGNALED(status) {
+        format!("signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("exit {}", libc::WEXITSTATUS(status))
+    }
 }
 
 /// `fork` without libstd's or pthread's handlers in between would leave malloc locked; libc's own is used.
@@ -100,7 +114,11 @@ pub fn before_cell() -> Role {
             let how = describe(shared.status.load(Ordering::SeqCst));
             let mut names = lost;
             if threads > 1 {
-                names.push(format!("{} background thread{}", threads - 1, if threads > 2 { "s" } else { "" }));
+                names.push(format!(
+                    "{} background thread{}",
+                    threads - 1,
+                    if threads > 2 { "s" } else { "" }
+                ));
             }
             link::send(Kind::TakenOver, &encode_fields([how, names.join(", ")]));
             // SAFETY: the supervisor is the parent now (it adopts orphans); the copy ends with it.
@@ -126,7 +144,15 @@ fn wait(seen: u32, runner: c_int) {
         }
         let pause = libc::timespec { tv_sec: 1, tv_nsec: 0 };
         // SAFETY: sleeps on the counter in the shared page for at most the pause.
-        unsafe { libc::syscall(libc::SYS_futex, shared.takeover.as_ptr(), libc::FUTEX_WAIT, now, &raw const pause) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                shared.takeover.as_ptr(),
+                libc::FUTEX_WAIT,
+                now,
+                &raw const pause,
+            )
+        };
         // SAFETY: takes nothing.
         let parent = unsafe { libc::getppid() };
         if parent != runner && parent != supervisor {
@@ -156,8 +182,12 @@ fn threads() -> usize {
 /// Closes pipes and sockets other than the worker's own; says what they were.
 fn close_users_pipes() -> Vec<String> {
     let (mut pipes, mut sockets) = (0, 0);
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let numbers: Vec<c_int> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    let numbers: Vec<c_int> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
     for fd in numbers {
         // The worker's own stand at 200 and above; 0 to 2 are the user's standard descriptors, and stay.
         if fd <= 2 || crate::fds::is_private(fd) {
@@ -190,8 +220,13 @@ fn rest_libtorch_threads() {
     if threads() == 1 {
         return;
     }
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    let Some(path) = maps.lines().filter_map(|line| line.split_once('/').map(|(_, path)| format!("/{path}"))).find(|path| path.contains("libgomp"))
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    let Some(path) = maps
+        .lines()
+        .filter_map(|line| line.split_once('/').map(|(_, path)| format!("/{path}")))
+        .find(|path| path.contains("libgomp"))
     else {
         return;
     };

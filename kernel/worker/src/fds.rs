@@ -29,11 +29,23 @@ pub fn take() -> Option<Private> {
     let mut kind: c_int = 0;
     let mut len = size_of::<c_int>() as libc::socklen_t;
     // SAFETY: asks the type of a descriptor into a local of the right size.
-    let asked = unsafe { libc::getsockopt(EVENTS, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut len) };
+    let asked = unsafe {
+        libc::getsockopt(
+            EVENTS,
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            (&raw mut kind).cast(),
+            &raw mut len,
+        )
+    };
     if asked != 0 || kind != libc::SOCK_SEQPACKET {
         return None;
     }
-    let private = Private { commands: high(0, PRIVATE)?, control: high(1, PRIVATE)?, events: high(EVENTS, PRIVATE)? };
+    let private = Private {
+        commands: high(0, PRIVATE)?,
+        control: high(1, PRIVATE)?,
+        events: high(EVENTS, PRIVATE)?,
+    };
     // SAFETY: plain descriptor calls; 0, 1 and 2 become the user's: no input, and the pipes of the kernel.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);

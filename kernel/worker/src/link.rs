@@ -20,8 +20,14 @@ pub fn send(kind: Kind, payload: &[u8]) {
     }
     for (head, piece) in frame::pieces(kind, payload) {
         let mut parts = [
-            libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
-            libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() },
+            libc::iovec {
+                iov_base: head.as_ptr().cast_mut().cast(),
+                iov_len: head.len(),
+            },
+            libc::iovec {
+                iov_base: piece.as_ptr().cast_mut().cast(),
+                iov_len: piece.len(),
+            },
         ];
         // SAFETY: zero is a valid msghdr; the two parts outlive the call, which only reads them.
         let sent = unsafe {

@@ -58,7 +58,9 @@ fn hand_on_to_kernel() {
     if std::env::var_os("EVCXR_RUSTC_WRAPPER").is_some()
         && let Some(kernel) = std::env::var_os("LIGHTCELL_KERNEL")
     {
-        let error = std::process::Command::new(kernel).args(std::env::args_os().skip(1)).exec();
+        let error = std::process::Command::new(kernel)
+            .args(std::env::args_os().skip(1))
+            .exec();
         eprintln!("cannot run the kernel as a wrapper around rustc: {error}");
         std::process::exit(1);
     }

@@ -40,6 +40,8 @@ struct State {
     after_stderr: bool,
     /// User code has not begun: only evcxr's own checks ran.
     checking: bool,
+    /// What these checks have said on standard error of a line that is not over.
+    check_text: Vec<u8>,
     /// Where control lines go; -1 while no cell runs.
     control: c_int,
     prompt: Option<(Vec<u8>, bool)>,
@@ -54,9 +56,13 @@ impl State {
             panic_due: false,
             after_stderr: false,
             checking: false,
+            check_text: Vec::new(),
             control: -1,
             prompt: None,
-            told: Told { panicked: false, error: false },
+            told: Told {
+                panicked: false,
+                error: false,
+            },
         }
     }
 
@@ -70,8 +76,16 @@ impl State {
             if line == b"EVCXR_END_CONTENT\n" {
                 let content = body.strip_suffix(b"\n").unwrap_or(body).to_vec();
                 // evcxr's own form for the value of the last expression is the one that is plain text.
-                let kind = if mime == "text/plain" { DisplayKind::Result } else { DisplayKind::Display };
-                let display = Display { kind, id: String::new(), media: vec![(std::mem::take(mime), content)] };
+                let kind = if mime == "text/plain" {
+                    DisplayKind::Result
+                } else {
+                    DisplayKind::Display
+                };
+                let display = Display {
+                    kind,
+                    id: String::new(),
+                    media: vec![(std::mem::take(mime), content)],
+                };
                 self.block = None;
                 link::send(Kind::Display, &display.encode());
             } else {
@@ -79,14 +93,18 @@ impl State {
             }
             return;
         }
-        if self.panic_due && let Some(text) = line.strip_suffix(b"EVCXR_PANIC_NOTIFICATION\n") {
+        if self.panic_due
+            && let Some(text) = line.strip_suffix(b"EVCXR_PANIC_NOTIFICATION\n")
+        {
             self.panic_due = false;
             self.told.panicked = true;
             self.text(text);
             self.tell(b"EVCXR_PANIC_NOTIFICATION\n");
             return;
         }
-        if self.after_stderr && let Some(text) = line.strip_suffix(b"EVCXR_ERROR_OCCURRED\n") {
+        if self.after_stderr
+            && let Some(text) = line.strip_suffix(b"EVCXR_ERROR_OCCURRED\n")
+        {
             self.text(text);
             self.told.error = true;
             link::send(Kind::UserError, &[]);
@@ -94,19 +112,26 @@ impl State {
             return;
         }
         if self.line_start {
-            if self.checking && let Some(name) = line.strip_prefix(b"EVCXR_VARIABLE_CHANGED_TYPE:") {
+            if self.checking
+                && let Some(name) = line.strip_prefix(b"EVCXR_VARIABLE_CHANGED_TYPE:")
+            {
                 link::send(Kind::TypeChanged, name.trim_ascii());
                 self.tell(line);
                 return;
             }
-            if let Some(mime) = line.strip_prefix(b"EVCXR_BEGIN_CONTENT ").and_then(|m| m.strip_suffix(b"\n"))
+            if let Some(mime) = line
+                .strip_prefix(b"EVCXR_BEGIN_CONTENT ")
+                .and_then(|m| m.strip_suffix(b"\n"))
                 && !mime.is_empty()
                 && !mime.contains(&b' ')
             {
                 self.block = Some((String::from_utf8_lossy(mime).into_owned(), Vec::new()));
                 return;
             }
-            for (start, password) in [(&b"EVCXR_INPUT_REQUEST_PASSWORD:"[..], true), (b"EVCXR_INPUT_REQUEST:", false)] {
+            for (start, password) in [
+                (&b"EVCXR_INPUT_REQUEST_PASSWORD:"[..], true),
+                (b"EVCXR_INPUT_REQUEST:", false),
+            ] {
                 if let Some(prompt) = line.strip_prefix(start) {
                     self.prompt = Some((prompt.trim_ascii_end().to_vec(), password));
                     return;
@@ -118,8 +143,36 @@ impl State {
 
     fn text(&mut self, text: &[u8]) {
         if let Some(last) = text.last() {
+            self.user_code();
             self.line_start = *last == b'\n';
             link::send(Kind::Stdout, text);
+        }
+    }
+
+    /// Something was printed that is not evcxr's: its checks are over, and what was held back was the user's.
+    fn user_code(&mut self) {
+        if self.checking {
+            self.checking = false;
+            link::send(Kind::Stderr, &std::mem::take(&mut self.check_text));
+        }
+    }
+
+    /// Standard error. What evcxr says there of a type that was defined again is left to the kernel to say; it comes in
+    /// pieces.
+    fn stderr(&mut self, text: &[u8]) {
+        const LOST: &[u8] = b"The type of the variable ";
+        if !self.checking {
+            link::send(Kind::Stderr, text);
+            return;
+        }
+        self.check_text.extend_from_slice(text);
+        let known = self.check_text.len().min(LOST.len());
+        if self.check_text[..known] != LOST[..known] {
+            self.user_code();
+        } else if self.check_text.ends_with(b" was redefined, so was lost.\n") {
+            self.check_text.clear();
+        } else if self.check_text.ends_with(b"\n") {
+            self.user_code();
         }
     }
 
@@ -176,13 +229,19 @@ pub fn begin_cell(control: c_int) {
     CELL_THREAD.store(thread_id(), Ordering::Relaxed);
     let mut state = state();
     let line_start = state.line_start;
-    *state = State { control, checking: true, line_start, ..State::new() };
+    *state = State {
+        control,
+        checking: true,
+        line_start,
+        ..State::new()
+    };
 }
 
 /// The cell's function has returned and its buffers are flushed.
 pub fn end_cell() -> Told {
     let mut state = state();
     state.unclosed();
+    state.user_code();
     state.control = -1;
     state.told
 }
@@ -208,7 +267,11 @@ fn is_print(fd: c_int) -> bool {
         return false;
     }
     let slot = if fd == 1 { 0 } else { 2 };
-    fds::identity(fd) == Some((PIPES[slot].load(Ordering::Relaxed), PIPES[slot + 1].load(Ordering::Relaxed)))
+    fds::identity(fd)
+        == Some((
+            PIPES[slot].load(Ordering::Relaxed),
+            PIPES[slot + 1].load(Ordering::Relaxed),
+        ))
 }
 
 fn print(fd: c_int, text: &[u8]) {
@@ -219,11 +282,7 @@ fn print(fd: c_int, text: &[u8]) {
         if is_cell_thread() {
             state.after_stderr = true;
         }
-        link::send(Kind::Stderr, text);
-    }
-    if state.checking && !contains(text, b"The type of the variable") && !contains(text, b"was redefined") {
-        // evcxr's checks print nothing else, so this is user code.
-        state.checking = false;
+        state.stderr(text);
     }
 }
 
@@ -308,7 +367,10 @@ fn input(into: &mut [u8]) -> isize {
             let mut state = state();
             state.prompt.take().unwrap_or_default()
         };
-        link::send(Kind::Input, &encode_fields([&prompt[..], if password { b"1" } else { b"0" }]));
+        link::send(
+            Kind::Input,
+            &encode_fields([&prompt[..], if password { b"1" } else { b"0" }]),
+        );
         match link::receive_line() {
             Some(text) => {
                 *line = text;

@@ -31,12 +31,26 @@ fn hook(info: &PanicHookInfo<'_>) {
         .or_else(|| info.payload().downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "Box<dyn Any>".to_owned());
     let (file, line, column) = match info.location() {
-        Some(place) => (place.file().to_owned(), place.line().to_string(), place.column().to_string()),
+        Some(place) => (
+            place.file().to_owned(),
+            place.line().to_string(),
+            place.column().to_string(),
+        ),
         None => Default::default(),
     };
     let thread = std::thread::current();
     let own = output::is_cell_thread();
-    let mut fields = vec![message, file, line, column, if own { String::new() } else { thread.name().unwrap_or("<unnamed>").to_owned() }];
+    let mut fields = vec![
+        message,
+        file,
+        line,
+        column,
+        if own {
+            String::new()
+        } else {
+            thread.name().unwrap_or("<unnamed>").to_owned()
+        },
+    ];
     fields.extend(user_frames());
     link::send(Kind::Panic, &encode_fields(&fields));
     if own {

@@ -35,7 +35,11 @@ impl Batch for Tensor {
     }
 
     fn to_device(self, device: Device) -> Result<Tensor> {
-        if self.device() == device { Ok(self) } else { Ok(self.f_to_device(device)?) }
+        if self.device() == device {
+            Ok(self)
+        } else {
+            Ok(self.f_to_device(device)?)
+        }
     }
 
     fn shapes(&self) -> String {
@@ -91,7 +95,16 @@ impl TensorDataset {
     /// When the numbers of samples differ.
     pub fn new(x: Tensor, y: Tensor) -> Result<TensorDataset> {
         if x.len() != y.len() {
-            return Err(Error::new(Kind::Data, format!("{} inputs but {} targets (shapes {:?} and {:?})", x.len(), y.len(), x.size(), y.size())));
+            return Err(Error::new(
+                Kind::Data,
+                format!(
+                    "{} inputs but {} targets (shapes {:?} and {:?})",
+                    x.len(),
+                    y.len(),
+                    x.size(),
+                    y.size()
+                ),
+            ));
         }
         Ok(TensorDataset { x, y })
     }
@@ -110,7 +123,10 @@ impl TensorDataset {
     #[must_use]
     pub fn shuffled(&self, seed: u64) -> TensorDataset {
         let order = Tensor::from_slice(&order(self.len(), Some((seed, 0))));
-        TensorDataset { x: self.x.index_select(0, &order), y: self.y.index_select(0, &order) }
+        TensorDataset {
+            x: self.x.index_select(0, &order),
+            y: self.y.index_select(0, &order),
+        }
     }
 
     /// Two datasets: the first `fraction` of the samples, and the rest, in the order they have.
@@ -119,11 +135,17 @@ impl TensorDataset {
     /// When the fraction is not between 0 and 1.
     pub fn split(&self, fraction: f64) -> Result<(TensorDataset, TensorDataset)> {
         if !(0.0..=1.0).contains(&fraction) {
-            return Err(Error::new(Kind::Option, format!("a fraction is between 0 and 1, not {fraction}")));
+            return Err(Error::new(
+                Kind::Option,
+                format!("a fraction is between 0 and 1, not {fraction}"),
+            ));
         }
         let n = self.x.len();
         let first = (n as f64 * fraction).round() as i64;
-        let part = |from: i64, to: i64| TensorDataset { x: self.x.i(from..to), y: self.y.i(from..to) };
+        let part = |from: i64, to: i64| TensorDataset {
+            x: self.x.i(from..to),
+            y: self.y.i(from..to),
+        };
         Ok((part(0, first), part(first, n)))
     }
 }
@@ -163,7 +185,11 @@ pub struct DataLoader<B: Batch> {
 impl<B: Batch> DataLoader<B> {
     /// Batches of one sample, in order.
     pub fn new(dataset: Rc<dyn Dataset<Batch = B>>) -> DataLoader<B> {
-        DataLoader { dataset, batch_size: 1, shuffle: false }
+        DataLoader {
+            dataset,
+            batch_size: 1,
+            shuffle: false,
+        }
     }
 
     /// Sets the number of samples in a batch; the last one may be smaller.
@@ -198,7 +224,12 @@ impl<B: Batch> DataLoader<B> {
     /// The batches of an epoch. The order is a function of seed and epoch alone.
     pub fn epoch(&self, seed: u64, epoch: u64) -> Batches<B> {
         let order = order(self.dataset.len(), self.shuffle.then_some((seed, epoch)));
-        Batches { dataset: self.dataset.clone(), order, batch_size: self.batch_size, at: 0 }
+        Batches {
+            dataset: self.dataset.clone(),
+            order,
+            batch_size: self.batch_size,
+            at: 0,
+        }
     }
 }
 
@@ -265,7 +296,12 @@ pub struct Data {
 impl Data {
     /// With training data; batches of 64.
     pub fn new(train: TensorDataset) -> Data {
-        Data { train: Rc::new(train), val: None, test: None, batch_size: 64 }
+        Data {
+            train: Rc::new(train),
+            val: None,
+            test: None,
+            batch_size: 64,
+        }
     }
 
     /// Adds validation data.
@@ -321,7 +357,10 @@ mod tests {
     }
 
     fn order(loader: &DataLoader<(Tensor, Tensor)>, seed: u64, epoch: u64) -> Vec<i64> {
-        loader.epoch(seed, epoch).flat_map(|batch| Vec::<i64>::try_from(&batch.unwrap().0).unwrap()).collect()
+        loader
+            .epoch(seed, epoch)
+            .flat_map(|batch| Vec::<i64>::try_from(&batch.unwrap().0).unwrap())
+            .collect()
     }
 
     #[test]

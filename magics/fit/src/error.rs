@@ -40,7 +40,11 @@ pub enum Kind {
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), hint: None }
+        Error {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what to do.
@@ -78,8 +82,11 @@ impl Error {
         if let Some(rest) = after(line, "mat1 and mat2 shapes cannot be multiplied (") {
             let shapes = rest.trim_end_matches(')');
             let (a, b) = shapes.split_once(" and ").unwrap_or((shapes, "?"));
-            return Error::new(Kind::Shape, format!("shapes do not fit: the input is {a}, the layer's weight {b}"))
-                .hint("the input's last number and the weight's first must be equal: look at the layer's input size");
+            return Error::new(
+                Kind::Shape,
+                format!("shapes do not fit: the input is {a}, the layer's weight {b}"),
+            )
+            .hint("the input's last number and the weight's first must be equal: look at the layer's input size");
         }
         if let Some(rest) = after(line, "Target ")
             && let Some((label, _)) = rest.split_once(" is out of bounds")
@@ -90,11 +97,18 @@ impl Error {
         if line.contains("out of memory") || line.contains("DefaultCPUAllocator: can't allocate memory") {
             return Error::new(Kind::Memory, "the device has no memory left").hint("use a smaller batch size");
         }
-        if line.contains("expected scalar type") || line.contains("Found dtype") || line.contains("must have the same dtype") {
+        if line.contains("expected scalar type")
+            || line.contains("Found dtype")
+            || line.contains("must have the same dtype")
+        {
             return Error::new(Kind::Shape, format!("element types do not fit: {line}"))
                 .hint("inputs are usually Kind::Float and labels Kind::Int64: convert with `.to_kind(…)`");
         }
-        if line.contains("The size of tensor a") || line.contains("shape") || line.contains("size mismatch") || line.contains("Expected input batch_size") {
+        if line.contains("The size of tensor a")
+            || line.contains("shape")
+            || line.contains("size mismatch")
+            || line.contains("Expected input batch_size")
+        {
             return Error::new(Kind::Shape, format!("shapes do not fit: {line}"));
         }
         Error::new(Kind::Torch, line)
@@ -104,10 +118,18 @@ impl Error {
 /// libtorch's message proper: what comes before its stack, without the prefixes that tch and unwrap put before it.
 fn first_line(text: &str) -> &str {
     let mut text = text;
-    for prefix in ["called `Result::unwrap()` on an `Err` value: ", "Torch(\"", "Internal torch error: "] {
+    for prefix in [
+        "called `Result::unwrap()` on an `Err` value: ",
+        "Torch(\"",
+        "Internal torch error: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
-    let end = ["\\n", "\n", "Exception raised from"].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let end = ["\\n", "\n", "Exception raised from"]
+        .iter()
+        .filter_map(|mark| text.find(mark))
+        .min()
+        .unwrap_or(text.len());
     text[..end].trim().trim_end_matches("\")")
 }
 
@@ -148,10 +170,18 @@ mod tests {
         let shape = Error::from_torch(
             "called `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (64x64 and 63x128)\\nException raised from meta at x.cpp:1\")",
         );
-        assert_eq!(shape.message(), "shapes do not fit: the input is 64x64, the layer's weight 63x128");
+        assert_eq!(
+            shape.message(),
+            "shapes do not fit: the input is 64x64, the layer's weight 63x128"
+        );
         assert_eq!(shape.kind(), Kind::Shape);
-        let label = Error::from_torch("Internal torch error: Target 12 is out of bounds.\nException raised from nll at y.cpp:2");
-        assert_eq!(label.to_string(), "label 12 is outside of the model's classes\nhint: labels count from 0: the last layer needs as many outputs as there are classes");
+        let label = Error::from_torch(
+            "Internal torch error: Target 12 is out of bounds.\nException raised from nll at y.cpp:2",
+        );
+        assert_eq!(
+            label.to_string(),
+            "label 12 is outside of the model's classes\nhint: labels count from 0: the last layer needs as many outputs as there are classes"
+        );
         let memory = Error::from_torch("CUDA out of memory. Tried to allocate 2 GiB");
         assert_eq!(memory.kind(), Kind::Memory);
         let kind = Error::from_torch("expected scalar type Long but found Float");
@@ -164,10 +194,20 @@ mod tests {
     fn real_errors_of_libtorch_are_understood() {
         use tch::{Kind as TKind, Tensor};
         let cpu = (TKind::Float, tch::Device::Cpu);
-        let error = Tensor::ones([2, 3], cpu).f_matmul(&Tensor::ones([4, 5], cpu)).unwrap_err();
-        assert_eq!(Error::from(error).message(), "shapes do not fit: the input is 2x3, the layer's weight 4x5");
+        let error = Tensor::ones([2, 3], cpu)
+            .f_matmul(&Tensor::ones([4, 5], cpu))
+            .unwrap_err();
+        assert_eq!(
+            Error::from(error).message(),
+            "shapes do not fit: the input is 2x3, the layer's weight 4x5"
+        );
         let logits = Tensor::ones([2, 3], cpu);
-        let error = logits.f_cross_entropy_loss::<Tensor>(&Tensor::from_slice(&[0i64, 7]), None, tch::Reduction::Mean, -100, 0.0).unwrap_err();
-        assert_eq!(Error::from(error).message(), "label 7 is outside of the model's classes");
+        let error = logits
+            .f_cross_entropy_loss::<Tensor>(&Tensor::from_slice(&[0i64, 7]), None, tch::Reduction::Mean, -100, 0.0)
+            .unwrap_err();
+        assert_eq!(
+            Error::from(error).message(),
+            "label 7 is outside of the model's classes"
+        );
     }
 }

@@ -93,7 +93,14 @@ impl<M: LightningModule> fmt::Debug for Fit<M> {
             Status::Stopped => "stopped",
             Status::Failed => "failed",
         };
-        write!(f, "{} on {}: {} epochs, {} steps, {status}", type_name::<M>(), device_name(self.progress.device), self.history.len(), self.progress.step)?;
+        write!(
+            f,
+            "{} on {}: {} epochs, {} steps, {status}",
+            type_name::<M>(),
+            device_name(self.progress.device),
+            self.history.len(),
+            self.progress.step
+        )?;
         if let Some(last) = self.history.last() {
             for (name, value) in &last.metrics {
                 write!(f, ", {name} {value:.4}")?;
@@ -117,15 +124,31 @@ impl<M: LightningModule> Fit<M> {
         let seed = trainer.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         tch::manual_seed(seed as i64);
         let vars = VarStore::new(device);
-        let model = guarded(|| Ok(M::new(&vars.root(), &hparams))).map_err(|error| error.at("the model cannot be made"))?;
+        let model =
+            guarded(|| Ok(M::new(&vars.root(), &hparams))).map_err(|error| error.at("the model cannot be made"))?;
         layers::check_names(&vars)?;
         if vars.trainable_variables().is_empty() {
-            return Err(Error::new(Kind::Model, format!("{} has no parameters to train", type_name::<M>()))
-                .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"));
+            return Err(
+                Error::new(Kind::Model, format!("{} has no parameters to train", type_name::<M>()))
+                    .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"),
+            );
         }
         let optimizer = model.configure_optimizers(&hparams).build(&vars)?;
-        let progress = Progress { device, seed, epoch: 0, step: 0, status: Status::Completed };
-        Ok(Fit { model, hparams, history: History::default(), vars, optimizer, progress })
+        let progress = Progress {
+            device,
+            seed,
+            epoch: 0,
+            step: 0,
+            status: Status::Completed,
+        };
+        Ok(Fit {
+            model,
+            hparams,
+            history: History::default(),
+            vars,
+            optimizer,
+            progress,
+        })
     }
 
     /// Trains, from where it stands. Whatever happens, model and history are as far as they came. The outcome is also
@@ -145,13 +168,30 @@ impl<M: LightningModule> Fit<M> {
             hparams,
             parameters: self.vars.trainable_variables().iter().map(|t| t.numel() as u64).sum(),
         };
-        looping::run(&mut work, &mut self.optimizer, &mut self.progress, &mut self.history, trainer, about)
+        looping::run(
+            &mut work,
+            &mut self.optimizer,
+            &mut self.progress,
+            &mut self.history,
+            trainer,
+            about,
+        )
     }
 
     /// The record with the lowest `val_loss`, or `train_loss` when there was no validation. `None` before the first epoch.
     pub fn best(&self) -> Option<&EpochRecord> {
-        let value = |record: &EpochRecord| record.metrics.get("val_loss").or(record.metrics.get("train_loss")).copied().filter(|v| v.is_finite());
-        self.history.iter().filter(|r| value(r).is_some()).min_by(|a, b| value(a).partial_cmp(&value(b)).unwrap_or(std::cmp::Ordering::Equal))
+        let value = |record: &EpochRecord| {
+            record
+                .metrics
+                .get("val_loss")
+                .or(record.metrics.get("train_loss"))
+                .copied()
+                .filter(|v| v.is_finite())
+        };
+        self.history
+            .iter()
+            .filter(|r| value(r).is_some())
+            .min_by(|a, b| value(a).partial_cmp(&value(b)).unwrap_or(std::cmp::Ordering::Equal))
     }
 
     /// Runs `test_step` over the test data and gives the means of what it logged. Names that begin with `val_`, because a
@@ -160,15 +200,32 @@ impl<M: LightningModule> Fit<M> {
     /// # Errors
     /// When there are no test data, a step fails, or nothing is logged.
     pub fn test<D: DataModule<Batch = M::Batch>>(&mut self, data: &D) -> Result<Metrics> {
-        let loader = data.test_dataloader().ok_or_else(|| Error::new(Kind::Data, "there are no test data").hint("`data.test(…)` adds them"))?;
+        let loader = data
+            .test_dataloader()
+            .ok_or_else(|| Error::new(Kind::Data, "there are no test data").hint("`data.test(…)` adds them"))?;
         let mut metrics = looping::Means::default();
-        self.evaluate(&loader, Stage::Test, |module, batch, cx| module.test_step(batch, cx).map(drop), |cx, len| metrics.take(cx, len))?;
+        self.evaluate(
+            &loader,
+            Stage::Test,
+            |module, batch, cx| module.test_step(batch, cx).map(drop),
+            |cx, len| metrics.take(cx, len),
+        )?;
         let means = metrics.means();
         if means.is_empty() {
             return Err(Error::new(Kind::Model, "the model logs nothing about test data")
                 .hint("write a `test_step` or `validation_step` that calls `cx.log(\"test_loss\", &loss)`"));
         }
-        Ok(means.into_iter().map(|(name, value)| (name.strip_prefix("val_").map(|rest| format!("test_{rest}")).unwrap_or(name), value)).collect())
+        Ok(means
+            .into_iter()
+            .map(|(name, value)| {
+                (
+                    name.strip_prefix("val_")
+                        .map(|rest| format!("test_{rest}"))
+                        .unwrap_or(name),
+                    value,
+                )
+            })
+            .collect())
     }
 
     /// Runs `predict_step` over a loader and joins the results along their first dimension.
@@ -177,7 +234,12 @@ impl<M: LightningModule> Fit<M> {
     /// When there is no batch, or a step fails.
     pub fn predict(&mut self, loader: &DataLoader<M::Batch>) -> Result<Tensor> {
         let mut parts = Vec::new();
-        self.evaluate(loader, Stage::Test, |module, batch, cx| module.predict_step(batch, cx).map(|part| parts.push(part)), |_, _| {})?;
+        self.evaluate(
+            loader,
+            Stage::Test,
+            |module, batch, cx| module.predict_step(batch, cx).map(|part| parts.push(part)),
+            |_, _| {},
+        )?;
         if parts.is_empty() {
             return Err(Error::new(Kind::Data, "there is nothing to predict: no batch"));
         }
@@ -195,7 +257,8 @@ impl<M: LightningModule> Fit<M> {
         for (index, batch) in loader.epoch(self.progress.seed, 0).enumerate() {
             let batch = batch?.to_device(self.progress.device)?;
             let mut cx = Step::new(stage, self.progress.epoch, index as u64, self.progress.step);
-            guarded(|| step(&mut self.model, &batch, &mut cx)).map_err(|error| error.at(&format!("batch {} (shapes {})", index + 1, batch.shapes())))?;
+            guarded(|| step(&mut self.model, &batch, &mut cx))
+                .map_err(|error| error.at(&format!("batch {} (shapes {})", index + 1, batch.shapes())))?;
             after(&mut cx, batch.len());
         }
         Ok(())
@@ -203,7 +266,12 @@ impl<M: LightningModule> Fit<M> {
 
     /// Names and sizes of the parameters, as in PyTorch's `state_dict`, sorted by name.
     pub fn parameters(&self) -> Vec<(String, Vec<i64>)> {
-        let mut list: Vec<_> = self.vars.variables().into_iter().map(|(name, tensor)| (name, tensor.size())).collect();
+        let mut list: Vec<_> = self
+            .vars
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.size()))
+            .collect();
         list.sort();
         list
     }
@@ -216,7 +284,11 @@ impl<M: LightningModule> Fit<M> {
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
         let path = path.as_ref();
         let beside = path.with_extension(format!("{}.safetensors", std::process::id()));
-        let written = self.vars.save(&beside).map_err(Error::from).and_then(|()| Ok(std::fs::rename(&beside, path)?));
+        let written = self
+            .vars
+            .save(&beside)
+            .map_err(Error::from)
+            .and_then(|()| Ok(std::fs::rename(&beside, path)?));
         written.map_err(|error| {
             let _ = std::fs::remove_file(&beside);
             error.at(&format!("cannot write {}", path.display()))
@@ -252,7 +324,11 @@ impl<M: LightningModule> Work for Steps<'_, M> {
 
     fn load(&mut self) -> Option<Result<i64>> {
         self.batch = None;
-        let batch = self.batches.as_mut()?.next()?.and_then(|batch| batch.to_device(self.device));
+        let batch = self
+            .batches
+            .as_mut()?
+            .next()?
+            .and_then(|batch| batch.to_device(self.device));
         Some(batch.map(|batch| self.batch.insert(batch).len()))
     }
 
@@ -292,6 +368,10 @@ pub(crate) fn guarded<T>(code: impl FnOnce() -> Result<T>) -> Result<T> {
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "panic".to_owned());
         let error = Error::from_torch(&text);
-        Err(if error.kind() == Kind::Torch && !text.contains("Torch(") { Error::new(Kind::Model, format!("panic: {text}")) } else { error })
+        Err(if error.kind() == Kind::Torch && !text.contains("Torch(") {
+            Error::new(Kind::Model, format!("panic: {text}"))
+        } else {
+            error
+        })
     })
 }

@@ -4,8 +4,8 @@
 //! `torch.nn` does, so the same seed gives the same weights.
 
 use crate::error::{Error, Kind, Result};
-use tch::nn::{Init, Path, VarStore};
 use tch::Tensor;
+use tch::nn::{Init, Path, VarStore};
 
 /// A fully connected layer: `x · weightᵀ + bias`.
 #[derive(Debug)]
@@ -20,7 +20,10 @@ pub struct Linear {
 /// first (`torch.nn.Linear`).
 pub fn linear(path: Path, inputs: i64, outputs: i64) -> Linear {
     let init = uniform(inputs);
-    Linear { weight: path.var("weight", &[outputs, inputs], init), bias: path.var("bias", &[outputs], init) }
+    Linear {
+        weight: path.var("weight", &[outputs, inputs], init),
+        bias: path.var("bias", &[outputs], init),
+    }
 }
 
 fn uniform(fan_in: i64) -> Init {
@@ -93,14 +96,21 @@ impl tch::nn::Module for Conv2d {
 /// Refuses parameters that were made under a name already taken: tch renames the second one in silence, and no
 /// checkpoint finds it again.
 pub(crate) fn check_names(vars: &VarStore) -> Result<()> {
-    let mut clashes: Vec<String> = vars.variables().into_keys().filter_map(|name| name.rsplit_once("__").map(|(name, _)| name.to_owned())).collect();
+    let mut clashes: Vec<String> = vars
+        .variables()
+        .into_keys()
+        .filter_map(|name| name.rsplit_once("__").map(|(name, _)| name.to_owned()))
+        .collect();
     clashes.sort();
     clashes.dedup();
     if clashes.is_empty() {
         return Ok(());
     }
-    Err(Error::new(Kind::Model, format!("two parameters have the same name: {}", clashes.join(", ")))
-        .hint("give each layer a path of its own: `linear(p / \"l1\", …)`, `linear(p / \"l2\", …)`"))
+    Err(Error::new(
+        Kind::Model,
+        format!("two parameters have the same name: {}", clashes.join(", ")),
+    )
+    .hint("give each layer a path of its own: `linear(p / \"l1\", …)`, `linear(p / \"l2\", …)`"))
 }
 
 #[cfg(test)]
@@ -117,7 +127,9 @@ mod tests {
         let layer = linear(&vars.root() / "l", 4, 3);
         let weight: Vec<f32> = Vec::try_from(&layer.weight.flatten(0, -1)).unwrap();
         let bias: Vec<f32> = Vec::try_from(&layer.bias).unwrap();
-        let expected = [-0.0037, 0.2682, -0.4115, -0.3680, -0.1926, 0.1341, -0.0099, 0.3964, -0.0444, 0.1323, -0.1511, -0.0983];
+        let expected = [
+            -0.0037, 0.2682, -0.4115, -0.3680, -0.1926, 0.1341, -0.0099, 0.3964, -0.0444, 0.1323, -0.1511, -0.0983,
+        ];
         for (got, want) in weight.iter().zip(expected) {
             assert!((got - want).abs() < 1e-4, "{weight:?}");
         }
@@ -138,7 +150,10 @@ mod tests {
         assert_eq!(names, ["conv.bias", "conv.weight", "fc.bias", "fc.weight"]);
         assert!(check_names(&vars).is_ok());
         let _second = linear(&root / "fc", 2, 2);
-        assert_eq!(check_names(&vars).unwrap_err().message(), "two parameters have the same name: fc.bias, fc.weight");
+        assert_eq!(
+            check_names(&vars).unwrap_err().message(),
+            "two parameters have the same name: fc.bias, fc.weight"
+        );
     }
 
     #[test]

@@ -25,9 +25,9 @@ pub use error::{Error, Kind as ErrorKind, Result};
 pub use fit::{EpochRecord, Fit, History};
 pub use layers::{Conv2d, Linear, conv2d, linear};
 pub use lightcell_events::run::{Metrics, Stage};
+pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, adam, adamw, sgd};
-pub use mnist::{Mnist, mnist};
 pub use readers::{csv, idx};
 pub use show::image_grid;
 pub use trainer::{Limit, Trainer};
@@ -38,8 +38,8 @@ pub use {serde, tch};
 pub mod prelude {
     pub use crate::hparams;
     pub use crate::{
-        Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Error, Fit, HParams, LightningModule, Limit, Linear, Optim, Result, Step,
-        TensorDataset, Trainer, adam, adamw, conv2d, csv, idx, image_grid, linear, mnist, sgd,
+        Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Error, Fit, HParams, LightningModule, Limit, Linear,
+        Optim, Result, Step, TensorDataset, Trainer, adam, adamw, conv2d, csv, idx, image_grid, linear, mnist, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::nn::Path;

@@ -78,13 +78,20 @@ impl Means {
     /// The newest values. JSON knows no NaN: such values are left out.
     pub fn newest(&mut self) -> Metrics {
         self.read();
-        self.newest.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect()
+        self.newest
+            .iter()
+            .filter(|(_, value)| value.is_finite())
+            .map(|(name, value)| (name.clone(), *value))
+            .collect()
     }
 
     /// The means so far.
     pub fn means(&mut self) -> Metrics {
         self.read();
-        self.sums.iter().map(|(name, (sum, weight))| (name.clone(), sum / weight)).collect()
+        self.sums
+            .iter()
+            .map(|(name, (sum, weight))| (name.clone(), sum / weight))
+            .collect()
     }
 }
 
@@ -101,7 +108,11 @@ pub(crate) fn run(
     let mut reporter = Reporter::new();
     lightcell_cell::clear_stop();
     let first_epoch = progress.epoch;
-    let epochs = if trainer.fast_dev_run.is_some() { 1 } else { trainer.max_epochs };
+    let epochs = if trainer.fast_dev_run.is_some() {
+        1
+    } else {
+        trainer.max_epochs
+    };
     let cap = |limit: crate::trainer::Limit, all: u64| trainer.fast_dev_run.map_or(limit.of(all), |n| n.min(all));
     let train_batches = cap(trainer.limit_train_batches, work.batches(Stage::Train));
     let val_batches = cap(trainer.limit_val_batches, work.batches(Stage::Validate));
@@ -155,7 +166,10 @@ struct Loop<'a> {
 impl Loop<'_> {
     fn all(&mut self, history: &mut History) -> Result<Status> {
         if self.train_batches == 0 {
-            return Err(Error::new(Kind::Data, "there are no training data: the data set is empty").hint("look at the shape of what you loaded: `data.train_dataloader().samples()`"));
+            return Err(
+                Error::new(Kind::Data, "there are no training data: the data set is empty")
+                    .hint("look at the shape of what you loaded: `data.train_dataloader().samples()`"),
+            );
         }
         self.work.hook(Hook::FitStart)?;
         while self.progress.epoch < self.last_epoch && !self.steps_done() {
@@ -171,7 +185,12 @@ impl Loop<'_> {
                 self.validate(epoch, &mut metrics)?;
             }
             self.progress.epoch += 1;
-            let record = EpochRecord { epoch, step: self.progress.step, metrics, seconds: begun.elapsed().as_secs_f64() };
+            let record = EpochRecord {
+                epoch,
+                step: self.progress.step,
+                metrics,
+                seconds: begun.elapsed().as_secs_f64(),
+            };
             self.reporter.epoch(&record);
             history.0.push(record);
             if lightcell_cell::stop_requested() {
@@ -205,7 +224,9 @@ impl Loop<'_> {
                 means.take(&mut cx, len);
                 loss.ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))
             });
-            let loss = loss.and_then(|loss| self.improve(&loss).map(|()| loss)).map_err(|error| self.place(error, epoch, batch))?;
+            let loss = loss
+                .and_then(|loss| self.improve(&loss).map(|()| loss))
+                .map_err(|error| self.place(error, epoch, batch))?;
             self.progress.step += 1;
             losses.push((self.progress.step, loss.detach()));
             let last = batch + 1 == self.train_batches;
@@ -216,7 +237,15 @@ impl Loop<'_> {
             }
             if due {
                 let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-                self.reporter.step(Stage::Train, epoch, batch + 1, self.train_batches, self.progress.step, means.newest(), rate);
+                self.reporter.step(
+                    Stage::Train,
+                    epoch,
+                    batch + 1,
+                    self.train_batches,
+                    self.progress.step,
+                    means.newest(),
+                    rate,
+                );
             }
             if lightcell_cell::stop_requested() {
                 self.check(&mut losses)?;
@@ -231,11 +260,15 @@ impl Loop<'_> {
 
     fn improve(&mut self, loss: &Tensor) -> Result<()> {
         if loss.numel() != 1 {
-            return Err(Error::new(Kind::Shape, format!("the loss must have one element, not the shape {:?}", loss.size()))
-                .hint("take its mean: `loss.mean(Kind::Float)`"));
+            return Err(Error::new(
+                Kind::Shape,
+                format!("the loss must have one element, not the shape {:?}", loss.size()),
+            )
+            .hint("take its mean: `loss.mean(Kind::Float)`"));
         }
         if !loss.requires_grad() {
-            return Err(Error::new(Kind::Model, "the loss does not depend on the parameters").hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
+            return Err(Error::new(Kind::Model, "the loss does not depend on the parameters")
+                .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
         }
         self.optimizer.zero_grad();
         crate::fit::guarded(|| {
@@ -276,10 +309,25 @@ impl Loop<'_> {
                 means.take(&mut cx, len);
                 Ok(())
             })
-            .map_err(|error| error.at(&format!("validation batch {} of epoch {} (shapes {})", batch + 1, epoch + 1, self.work.shapes())))?;
+            .map_err(|error| {
+                error.at(&format!(
+                    "validation batch {} of epoch {} (shapes {})",
+                    batch + 1,
+                    epoch + 1,
+                    self.work.shapes()
+                ))
+            })?;
             if self.reporter.due() || batch + 1 == self.val_batches {
                 let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-                self.reporter.step(Stage::Validate, epoch, batch + 1, self.val_batches, self.progress.step, means.newest(), rate);
+                self.reporter.step(
+                    Stage::Validate,
+                    epoch,
+                    batch + 1,
+                    self.val_batches,
+                    self.progress.step,
+                    means.newest(),
+                    rate,
+                );
             }
         }
         metrics.append(&mut means.means());
@@ -287,6 +335,11 @@ impl Loop<'_> {
     }
 
     fn place(&self, error: Error, epoch: u64, batch: u64) -> Error {
-        error.at(&format!("batch {} of epoch {} (shapes {})", batch + 1, epoch + 1, self.work.shapes()))
+        error.at(&format!(
+            "batch {} of epoch {} (shapes {})",
+            batch + 1,
+            epoch + 1,
+            self.work.shapes()
+        ))
     }
 }

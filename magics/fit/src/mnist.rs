@@ -21,14 +21,29 @@ pub struct Mnist {
 
 /// The four files, each with the SHA-256 of what is in it (not compressed).
 const FILES: [(&str, &str); 4] = [
-    ("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-    ("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-    ("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-    ("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    (
+        "train-images-idx3-ubyte",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    (
+        "train-labels-idx1-ubyte",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    (
+        "t10k-images-idx3-ubyte",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    (
+        "t10k-labels-idx1-ubyte",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
 ];
 
 /// Mirrors, in the order in which they are tried.
-const MIRRORS: [&str; 2] = ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];
+const MIRRORS: [&str; 2] = [
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+];
 
 /// Reads MNIST's four IDX files from a folder; each may also be compressed (`.gz`). Files that are not there are
 /// downloaded into it with `curl`, and checked.
@@ -50,23 +65,34 @@ fn load(folder: &Path, mirrors: &[&str]) -> Result<Mnist> {
     }
     let mut parts = Vec::new();
     for (name, _) in FILES {
-        let path = find(folder, name).ok_or_else(|| Error::new(Kind::Data, format!("{name} is gone from {}", folder.display())))?;
+        let path = find(folder, name)
+            .ok_or_else(|| Error::new(Kind::Data, format!("{name} is gone from {}", folder.display())))?;
         parts.push(idx(path)?);
     }
     let dataset = |images: &tch::Tensor, labels: &tch::Tensor| -> Result<TensorDataset> {
         let n = images.size().first().copied().unwrap_or(0);
-        TensorDataset::new(images.f_view([n, -1])?.to_kind(TKind::Float) / 255.0, labels.i(..).to_kind(TKind::Int64))
+        TensorDataset::new(
+            images.f_view([n, -1])?.to_kind(TKind::Float) / 255.0,
+            labels.i(..).to_kind(TKind::Int64),
+        )
     };
-    Ok(Mnist { train: dataset(&parts[0], &parts[1])?, test: dataset(&parts[2], &parts[3])? })
+    Ok(Mnist {
+        train: dataset(&parts[0], &parts[1])?,
+        test: dataset(&parts[2], &parts[3])?,
+    })
 }
 
 /// Under the usual name, compressed, or in the other spelling that is about.
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    [name.to_owned(), format!("{name}.gz"), name.replacen("-idx", ".idx", 1)].iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    [name.to_owned(), format!("{name}.gz"), name.replacen("-idx", ".idx", 1)]
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file())
 }
 
 fn download(folder: &Path, name: &str, sum: &str, mirrors: &[&str]) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| Error::new(Kind::Data, format!("cannot make {}: {error}", folder.display())))?;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::new(Kind::Data, format!("cannot make {}: {error}", folder.display())))?;
     let beside = folder.join(format!(".{name}.partial-{}", std::process::id()));
     let mut last = Error::new(Kind::Data, "there is no mirror");
     for mirror in mirrors {
@@ -81,16 +107,37 @@ fn download(folder: &Path, name: &str, sum: &str, mirrors: &[&str]) -> Result<()
 }
 
 fn fetch(address: &str, beside: &Path, sum: &str, to: &Path) -> Result<()> {
-    let curl = Command::new("curl").args(["--fail", "--silent", "--show-error", "--location", "--connect-timeout", "10", "-o"]).arg(beside).arg(address).output();
+    let curl = Command::new("curl")
+        .args([
+            "--fail",
+            "--silent",
+            "--show-error",
+            "--location",
+            "--connect-timeout",
+            "10",
+            "-o",
+        ])
+        .arg(beside)
+        .arg(address)
+        .output();
     let out = curl.map_err(|error| Error::new(Kind::Data, format!("cannot run curl: {error}")))?;
     if !out.status.success() {
-        return Err(Error::new(Kind::Data, String::from_utf8_lossy(&out.stderr).trim().to_owned()));
+        return Err(Error::new(
+            Kind::Data,
+            String::from_utf8_lossy(&out.stderr).trim().to_owned(),
+        ));
     }
     let mut content = Vec::new();
     flate2::read::GzDecoder::new(std::fs::File::open(beside)?).read_to_end(&mut content)?;
-    let found: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found: String = Sha256::digest(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     if found != sum {
-        return Err(Error::new(Kind::Data, format!("{address} is not the file it should be (its SHA-256 is {found})")));
+        return Err(Error::new(
+            Kind::Data,
+            format!("{address} is not the file it should be (its SHA-256 is {found})"),
+        ));
     }
     std::fs::write(beside, &content)?;
     Ok(std::fs::rename(beside, to)?)
@@ -106,7 +153,12 @@ mod tests {
         let folder = Folder::new("mnist");
         folder.file("train-images-idx3-ubyte", b"");
         let error = load(&folder.0, &[]).unwrap_err();
-        assert!(error.message().contains("(there is no train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte)"), "{error}");
+        assert!(
+            error
+                .message()
+                .contains("(there is no train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte)"),
+            "{error}"
+        );
         assert!(error.hint_text().is_some());
     }
 

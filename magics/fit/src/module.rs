@@ -173,7 +173,13 @@ impl Loggable for f32 {
 
 impl Step {
     pub(crate) fn new(stage: Stage, epoch: u64, batch: u64, step: u64) -> Step {
-        Step { stage, epoch, batch, step, logged: Vec::new() }
+        Step {
+            stage,
+            epoch,
+            batch,
+            step,
+            logged: Vec::new(),
+        }
     }
 
     /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes.

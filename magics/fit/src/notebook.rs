@@ -15,7 +15,11 @@ use crate::trainer::Trainer;
 ///
 /// # Errors
 /// When there is nothing to return.
-pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(data: &D, options: &str, previous: Option<Fit<M>>) -> Result<Fit<M>> {
+pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+    data: &D,
+    options: &str,
+    previous: Option<Fit<M>>,
+) -> Result<Fit<M>> {
     let begun = Trainer::from_json(options).and_then(|trainer| {
         let fresh = match &previous {
             Some(_) if !trainer.restart => None,
@@ -49,7 +53,11 @@ pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(data: &D, option
 ///
 /// # Errors
 /// None now; the form is [`fit`]'s.
-pub fn go_on<M: LightningModule, D: DataModule<Batch = M::Batch>>(run: Fit<M>, data: &D, options: &str) -> Result<Fit<M>> {
+pub fn go_on<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+    run: Fit<M>,
+    data: &D,
+    options: &str,
+) -> Result<Fit<M>> {
     fit(data, options, Some(run))
 }
 

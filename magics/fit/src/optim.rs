@@ -12,24 +12,45 @@ pub struct Optim {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Algorithm {
-    Sgd { momentum: f64, weight_decay: f64, nesterov: bool },
-    Adam { weight_decay: f64 },
-    AdamW { weight_decay: f64 },
+    Sgd {
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: bool,
+    },
+    Adam {
+        weight_decay: f64,
+    },
+    AdamW {
+        weight_decay: f64,
+    },
 }
 
 /// Stochastic gradient descent with a momentum (0 for none).
 pub fn sgd(lr: f64, momentum: f64) -> Optim {
-    Optim { algorithm: Algorithm::Sgd { momentum, weight_decay: 0.0, nesterov: false }, lr }
+    Optim {
+        algorithm: Algorithm::Sgd {
+            momentum,
+            weight_decay: 0.0,
+            nesterov: false,
+        },
+        lr,
+    }
 }
 
 /// Adam.
 pub fn adam(lr: f64) -> Optim {
-    Optim { algorithm: Algorithm::Adam { weight_decay: 0.0 }, lr }
+    Optim {
+        algorithm: Algorithm::Adam { weight_decay: 0.0 },
+        lr,
+    }
 }
 
 /// AdamW, with PyTorch's default weight decay of 0.01.
 pub fn adamw(lr: f64) -> Optim {
-    Optim { algorithm: Algorithm::AdamW { weight_decay: 0.01 }, lr }
+    Optim {
+        algorithm: Algorithm::AdamW { weight_decay: 0.01 },
+        lr,
+    }
 }
 
 impl Optim {
@@ -37,7 +58,9 @@ impl Optim {
     #[must_use]
     pub fn weight_decay(mut self, decay: f64) -> Optim {
         match &mut self.algorithm {
-            Algorithm::Sgd { weight_decay, .. } | Algorithm::Adam { weight_decay } | Algorithm::AdamW { weight_decay } => *weight_decay = decay,
+            Algorithm::Sgd { weight_decay, .. }
+            | Algorithm::Adam { weight_decay }
+            | Algorithm::AdamW { weight_decay } => *weight_decay = decay,
         }
         self
     }
@@ -58,9 +81,21 @@ impl Optim {
 
     pub(crate) fn build(&self, vars: &VarStore) -> Result<nn::Optimizer> {
         Ok(match self.algorithm {
-            Algorithm::Sgd { momentum, weight_decay, nesterov } => nn::sgd(momentum, 0.0, weight_decay, nesterov).build(vars, self.lr)?,
-            Algorithm::Adam { weight_decay } => nn::Adam { wd: weight_decay, ..nn::Adam::default() }.build(vars, self.lr)?,
-            Algorithm::AdamW { weight_decay } => nn::AdamW { wd: weight_decay, ..nn::AdamW::default() }.build(vars, self.lr)?,
+            Algorithm::Sgd {
+                momentum,
+                weight_decay,
+                nesterov,
+            } => nn::sgd(momentum, 0.0, weight_decay, nesterov).build(vars, self.lr)?,
+            Algorithm::Adam { weight_decay } => nn::Adam {
+                wd: weight_decay,
+                ..nn::Adam::default()
+            }
+            .build(vars, self.lr)?,
+            Algorithm::AdamW { weight_decay } => nn::AdamW {
+                wd: weight_decay,
+                ..nn::AdamW::default()
+            }
+            .build(vars, self.lr)?,
         })
     }
 }
@@ -87,7 +122,13 @@ mod tests {
     #[test]
     fn all_of_them_go_downhill() {
         let _turn = crate::tests::in_turn();
-        for optim in [sgd(0.1, 0.0), sgd(0.02, 0.9), sgd(0.02, 0.9).nesterov(), adam(0.1), adamw(0.1).weight_decay(0.0)] {
+        for optim in [
+            sgd(0.1, 0.0),
+            sgd(0.02, 0.9),
+            sgd(0.02, 0.9).nesterov(),
+            adam(0.1),
+            adamw(0.1).weight_decay(0.0),
+        ] {
             let x = minimise(optim, 200);
             assert!((x - 3.0).abs() < 0.05, "{optim:?}: {x}");
         }

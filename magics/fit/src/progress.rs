@@ -21,7 +21,11 @@ impl Reporter {
     pub fn new() -> Reporter {
         // No counter in a static: each cell would have one of its own.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Reporter { run: format!("{:x}-{:x}", now.as_micros(), std::process::id()), sent: None, width: 0 }
+        Reporter {
+            run: format!("{:x}-{:x}", now.as_micros(), std::process::id()),
+            sent: None,
+            width: 0,
+        }
     }
 
     pub fn run(&self) -> &str {
@@ -43,12 +47,32 @@ impl Reporter {
     pub fn step(&mut self, stage: Stage, epoch: u64, batch: u64, batches: u64, step: u64, metrics: Metrics, rate: f64) {
         self.sent = Some(Instant::now());
         let run = self.run.clone();
-        self.send(&RunEvent::Step { run, stage, epoch, batch, batches, step, metrics, rate });
+        self.send(&RunEvent::Step {
+            run,
+            stage,
+            epoch,
+            batch,
+            batches,
+            step,
+            metrics,
+            rate,
+        });
     }
 
     pub fn epoch(&mut self, record: &EpochRecord) {
-        let metrics = record.metrics.iter().filter(|(_, v)| v.is_finite()).map(|(n, v)| (n.clone(), *v)).collect();
-        self.send(&RunEvent::Epoch { run: self.run.clone(), epoch: record.epoch, step: record.step, metrics, seconds: record.seconds });
+        let metrics = record
+            .metrics
+            .iter()
+            .filter(|(_, v)| v.is_finite())
+            .map(|(n, v)| (n.clone(), *v))
+            .collect();
+        self.send(&RunEvent::Epoch {
+            run: self.run.clone(),
+            epoch: record.epoch,
+            step: record.step,
+            metrics,
+            seconds: record.seconds,
+        });
     }
 
     pub fn finished(&mut self, status: Status, progress: &Progress, seconds: f64, error: Option<&Error>) {
@@ -64,15 +88,38 @@ impl Reporter {
     }
 
     fn terminal(&mut self, event: &RunEvent) {
-        let text = |metrics: &Metrics| metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join(", ");
+        let text = |metrics: &Metrics| {
+            metrics
+                .iter()
+                .map(|(name, value)| format!("{name} {value:.4}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match event {
-            RunEvent::Step { stage: Stage::Train, epoch, batch, batches, rate, metrics, .. } if std::io::stderr().is_terminal() => {
-                let line = format!("epoch {} · batch {batch}/{batches} · {rate:.0} it/s · {}", epoch + 1, text(metrics));
+            RunEvent::Step {
+                stage: Stage::Train,
+                epoch,
+                batch,
+                batches,
+                rate,
+                metrics,
+                ..
+            } if std::io::stderr().is_terminal() => {
+                let line = format!(
+                    "epoch {} · batch {batch}/{batches} · {rate:.0} it/s · {}",
+                    epoch + 1,
+                    text(metrics)
+                );
                 eprint!("\r{line:<width$}", width = self.width);
                 self.width = line.chars().count();
                 let _ = std::io::stderr().flush();
             }
-            RunEvent::Epoch { epoch, metrics, seconds, .. } => {
+            RunEvent::Epoch {
+                epoch,
+                metrics,
+                seconds,
+                ..
+            } => {
                 let line = format!("epoch {} · {} · {seconds:.2} s", epoch + 1, text(metrics));
                 let back = if self.width > 0 { "\r" } else { "" };
                 eprintln!("{back}{line:<width$}", width = self.width);

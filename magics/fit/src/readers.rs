@@ -8,11 +8,18 @@ use tch::{Kind as TKind, Tensor};
 
 fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = File::open(path).map_err(|error| {
-        let folder = std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default();
-        Error::new(Kind::Data, format!("cannot read {}: {error}", path.display())).hint(format!("relative paths start at {folder}"))
+        let folder = std::env::current_dir()
+            .map(|dir| dir.display().to_string())
+            .unwrap_or_default();
+        Error::new(Kind::Data, format!("cannot read {}: {error}", path.display()))
+            .hint(format!("relative paths start at {folder}"))
     })?;
     let reader = BufReader::new(file);
-    Ok(if path.extension().is_some_and(|ext| ext == "gz") { Box::new(flate2::read::GzDecoder::new(reader)) } else { Box::new(reader) })
+    Ok(if path.extension().is_some_and(|ext| ext == "gz") {
+        Box::new(flate2::read::GzDecoder::new(reader))
+    } else {
+        Box::new(reader)
+    })
 }
 
 /// Reads a table of numbers, without a header line, into a tensor `[rows, columns]` of `Kind::Float`.
@@ -22,14 +29,25 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
 /// in which row and column.
 pub fn csv(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
-    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).trim(::csv::Trim::All).from_reader(open(path)?);
+    let mut reader = ::csv::ReaderBuilder::new()
+        .has_headers(false)
+        .trim(::csv::Trim::All)
+        .from_reader(open(path)?);
     let (mut values, mut columns, mut rows) = (Vec::<f32>::new(), 0, 0i64);
     for record in reader.records() {
         let record = record.map_err(|error| csv_error(path, rows, &error))?;
         columns = record.len();
         for (column, cell) in record.iter().enumerate() {
             let value = cell.parse().map_err(|_| {
-                Error::new(Kind::Data, format!("{}: row {}, column {}: `{cell}` is no number", path.display(), rows + 1, column + 1))
+                Error::new(
+                    Kind::Data,
+                    format!(
+                        "{}: row {}, column {}: `{cell}` is no number",
+                        path.display(),
+                        rows + 1,
+                        column + 1
+                    ),
+                )
             })?;
             values.push(value);
         }
@@ -62,19 +80,29 @@ pub fn idx(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let wrong = |what: String| Error::new(Kind::Data, format!("{}: {what}", path.display()));
     let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    open(path)?
+        .read_to_end(&mut bytes)
+        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let Some(([0, 0, 8, dimensions], rest)) = bytes.split_first_chunk::<4>() else {
         return Err(wrong("no IDX file of unsigned bytes".to_owned()));
     };
     let (mut shape, mut rest) = (Vec::new(), rest);
     for _ in 0..*dimensions {
-        let Some((size, next)) = rest.split_first_chunk::<4>() else { return Err(wrong("ends within its header".to_owned())) };
+        let Some((size, next)) = rest.split_first_chunk::<4>() else {
+            return Err(wrong("ends within its header".to_owned()));
+        };
         shape.push(i64::from(u32::from_be_bytes(*size)));
         rest = next;
     }
-    let expected = shape.iter().try_fold(1i64, |all, size| all.checked_mul(*size)).unwrap_or(i64::MAX);
+    let expected = shape
+        .iter()
+        .try_fold(1i64, |all, size| all.checked_mul(*size))
+        .unwrap_or(i64::MAX);
     if expected != rest.len() as i64 {
-        return Err(wrong(format!("its header says {expected} bytes ({shape:?}), there are {}", rest.len())));
+        return Err(wrong(format!(
+            "its header says {expected} bytes ({shape:?}), there are {}",
+            rest.len()
+        )));
     }
     Ok(Tensor::from_data_size(rest, &shape, TKind::Uint8))
 }
@@ -127,7 +155,15 @@ pub(crate) mod tests {
     #[test]
     fn a_wrong_table_says_where() {
         let folder = Folder::new("badcsv");
-        let message = |content: &[u8]| csv(folder.file("t.csv", content)).unwrap_err().message().split_once("t.csv").unwrap().1.to_owned();
+        let message = |content: &[u8]| {
+            csv(folder.file("t.csv", content))
+                .unwrap_err()
+                .message()
+                .split_once("t.csv")
+                .unwrap()
+                .1
+                .to_owned()
+        };
         assert_eq!(message(b"1,2\n3,x\n"), ": row 2, column 2: `x` is no number");
         assert_eq!(message(b"1,2\n3\n"), ": row 2 has 1 columns, the rows before it 2");
         assert_eq!(message(b""), " is empty");
@@ -150,6 +186,11 @@ pub(crate) mod tests {
             assert!(idx(folder.file("b", &good[..end])).is_err(), "{end}");
         }
         let huge = [0, 0, 8, 2, 255, 255, 255, 255, 255, 255, 255, 255];
-        assert!(idx(folder.file("c", &huge)).unwrap_err().message().contains("its header says"));
+        assert!(
+            idx(folder.file("c", &huge))
+                .unwrap_err()
+                .message()
+                .contains("its header says")
+        );
     }
 }

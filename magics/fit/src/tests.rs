@@ -27,7 +27,11 @@ impl LightningModule for Net {
             panic!("no such layer");
         }
         let second = if hp.fault == 8 { p / "l1" } else { p / "l2" };
-        Net { l1: linear(p / "l1", 4, hp.hidden), l2: linear(second, hp.hidden, 2), fault: hp.fault }
+        Net {
+            l1: linear(p / "l1", 4, hp.hidden),
+            l2: linear(second, hp.hidden, 2),
+            fault: hp.fault,
+        }
     }
     fn forward(&self, x: &Tensor) -> Tensor {
         self.l2.forward(&self.l1.forward(x).relu())
@@ -37,7 +41,11 @@ impl LightningModule for Net {
             panic!("boom");
         }
         let loss = self.forward(x).cross_entropy_for_logits(y);
-        let loss = if self.fault == 2 && cx.global_step() == 3 { loss * f64::NAN } else { loss };
+        let loss = if self.fault == 2 && cx.global_step() == 3 {
+            loss * f64::NAN
+        } else {
+            loss
+        };
         cx.log("train_loss", &loss);
         Ok(match self.fault {
             3 => self.forward(x),
@@ -85,19 +93,34 @@ fn a_model_learns_and_its_history_is_whole() {
     assert_eq!(fit.history.len(), 15);
     let last = fit.history.last().unwrap();
     assert_eq!(last.step, 15 * 5);
-    assert_eq!(last.metrics.keys().collect::<Vec<_>>(), ["train_loss", "val_acc", "val_loss"]);
+    assert_eq!(
+        last.metrics.keys().collect::<Vec<_>>(),
+        ["train_loss", "val_acc", "val_loss"]
+    );
     assert!(last.metrics["val_acc"] > 0.85, "{:?}", fit.history);
     assert!(fit.best().unwrap().metrics["val_loss"] <= last.metrics["val_loss"]);
     let test = fit.test(&data()).unwrap();
     assert!(test["test_acc"] > 0.85, "{test:?}");
     assert_eq!(fit.parameters()[0], ("l1.bias".to_owned(), vec![16]));
-    assert!(format!("{fit:?}").starts_with("Net on cpu: 15 epochs, 75 steps, completed, train_loss"), "{fit:?}");
+    assert!(
+        format!("{fit:?}").starts_with("Net on cpu: 15 epochs, 75 steps, completed, train_loss"),
+        "{fit:?}"
+    );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_numbers() {
     let _turn = in_turn();
-    let run = |seed| trainer().seed(seed).max_epochs(2).fit::<Net, _>(&Hp::default(), &data()).unwrap().history[1].metrics.clone();
+    let run = |seed| {
+        trainer()
+            .seed(seed)
+            .max_epochs(2)
+            .fit::<Net, _>(&Hp::default(), &data())
+            .unwrap()
+            .history[1]
+            .metrics
+            .clone()
+    };
     let one = run(1);
     tch::manual_seed(77);
     assert_eq!(run(1), one);
@@ -110,7 +133,11 @@ fn epoch_means_are_weighted_by_batch_size() {
     // 40 validation samples in batches of 32 and 8: the mean over samples, not over batches.
     let fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     let (_, val) = points(200).split(0.8).unwrap();
-    let exact = fit.model.forward(val.x()).cross_entropy_for_logits(val.y()).double_value(&[]);
+    let exact = fit
+        .model
+        .forward(val.x())
+        .cross_entropy_for_logits(val.y())
+        .double_value(&[]);
     assert!((fit.history[0].metrics["val_loss"] - exact).abs() < 1e-6);
 }
 
@@ -130,14 +157,34 @@ fn limits_count_batches_and_steps() {
 #[test]
 fn what_a_step_does_wrong_is_said_with_place_and_shapes() {
     let _turn = in_turn();
-    assert_eq!(with_fault(1).message(), "batch 4 of epoch 1 (shapes [32, 4], [32]): panic: boom");
+    assert_eq!(
+        with_fault(1).message(),
+        "batch 4 of epoch 1 (shapes [32, 4], [32]): panic: boom"
+    );
     let nan = with_fault(2);
-    assert!(nan.message().starts_with("the loss is NaN at step 4; the last good one was 0."), "{nan}");
+    assert!(
+        nan.message()
+            .starts_with("the loss is NaN at step 4; the last good one was 0."),
+        "{nan}"
+    );
     assert!(nan.hint_text().unwrap().starts_with("a learning rate that is too high"));
-    assert_eq!(with_fault(3).message(), "batch 1 of epoch 1 (shapes [32, 4], [32]): the loss must have one element, not the shape [32, 2]");
-    assert!(with_fault(4).message().ends_with("the loss does not depend on the parameters"));
-    assert_eq!(with_fault(8).message(), "two parameters have the same name: l1.bias, l1.weight");
-    assert_eq!(with_fault(9).message(), "the model cannot be made: panic: no such layer");
+    assert_eq!(
+        with_fault(3).message(),
+        "batch 1 of epoch 1 (shapes [32, 4], [32]): the loss must have one element, not the shape [32, 2]"
+    );
+    assert!(
+        with_fault(4)
+            .message()
+            .ends_with("the loss does not depend on the parameters")
+    );
+    assert_eq!(
+        with_fault(8).message(),
+        "two parameters have the same name: l1.bias, l1.weight"
+    );
+    assert_eq!(
+        with_fault(9).message(),
+        "the model cannot be made: panic: no such layer"
+    );
 }
 
 #[test]
@@ -157,7 +204,14 @@ fn wrong_data_are_said_in_plain_words() {
         fit(Tensor::zeros([10, 4], cpu), labels(7)).message(),
         "batch 1 of epoch 1 (shapes [10, 4], [10]): label 7 is outside of the model's classes"
     );
-    assert_eq!(fit(Tensor::zeros([0, 4], cpu), Tensor::zeros([0], (Kind::Int64, Device::Cpu))).message(), "there are no training data: the data set is empty");
+    assert_eq!(
+        fit(
+            Tensor::zeros([0, 4], cpu),
+            Tensor::zeros([0], (Kind::Int64, Device::Cpu))
+        )
+        .message(),
+        "there are no training data: the data set is empty"
+    );
 }
 
 #[test]
@@ -166,11 +220,15 @@ fn a_run_goes_on_and_a_failed_start_keeps_it() {
     let options = r#"{"max_epochs": 3, "seed": 1, "accelerator": "cpu"}"#;
     let first = lightcell::notebook::fit::<Net, _>(&data(), options, None).unwrap();
     let second = lightcell::notebook::fit::<Net, _>(&data(), options, Some(first)).unwrap();
-    assert_eq!(second.history.iter().map(|r| r.epoch).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(
+        second.history.iter().map(|r| r.epoch).collect::<Vec<_>>(),
+        [0, 1, 2, 3, 4, 5]
+    );
     let wrong = r#"{"accelerator": "tpu", "restart": true}"#;
     let kept = lightcell::notebook::fit::<Net, _>(&data(), wrong, Some(second)).unwrap();
     assert_eq!(kept.history.len(), 6);
-    let anew = lightcell::notebook::fit::<Net, _>(&data(), r#"{"max_epochs": 1, "restart": true}"#, Some(kept)).unwrap();
+    let anew =
+        lightcell::notebook::fit::<Net, _>(&data(), r#"{"max_epochs": 1, "restart": true}"#, Some(kept)).unwrap();
     assert_eq!(anew.history.len(), 1);
     assert!(lightcell::notebook::fit::<Net, _>(&data(), wrong, None).is_err());
 }
@@ -208,7 +266,10 @@ fn missing_steps_say_what_to_write() {
     let error = fit.predict(&data().train_dataloader()).unwrap_err();
     assert!(error.message().ends_with("the model has no predict_step"), "{error}");
     let error = fit.test(&Data::new(points(10))).unwrap_err();
-    assert_eq!(error.to_string(), "there are no test data\nhint: `data.test(…)` adds them");
+    assert_eq!(
+        error.to_string(),
+        "there are no test data\nhint: `data.test(…)` adds them"
+    );
 }
 
 #[test]
@@ -217,10 +278,17 @@ fn parameters_are_saved_whole_or_not_at_all() {
     let fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
     let path = std::env::temp_dir().join(format!("lightcell-save-{}.safetensors", std::process::id()));
     fit.save(&path).unwrap();
-    let mut names: Vec<_> = Tensor::read_safetensors(&path).unwrap().into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<_> = Tensor::read_safetensors(&path)
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     names.sort();
     assert_eq!(names, ["l1.bias", "l1.weight", "l2.bias", "l2.weight"]);
     std::fs::remove_file(&path).unwrap();
     let error = fit.save("/nonexistent/x.safetensors").unwrap_err();
-    assert!(error.message().starts_with("cannot write /nonexistent/x.safetensors"), "{error}");
+    assert!(
+        error.message().starts_with("cannot write /nonexistent/x.safetensors"),
+        "{error}"
+    );
 }

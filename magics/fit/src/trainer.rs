@@ -85,7 +85,8 @@ impl Trainer {
     /// # Errors
     /// When a name or value is wrong.
     pub fn from_json(json: &str) -> Result<Trainer> {
-        serde_json::from_str(json).map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))
+        serde_json::from_str(json)
+            .map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))
     }
 
     /// Epochs to train; 10.
@@ -141,7 +142,11 @@ impl Trainer {
     ///
     /// # Errors
     /// When the run cannot begin, or a step fails.
-    pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(&self, hparams: &M::HParams, data: &D) -> Result<Fit<M>> {
+    pub fn fit<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        hparams: &M::HParams,
+        data: &D,
+    ) -> Result<Fit<M>> {
         let mut fit = Fit::build(hparams.clone(), self)?;
         match fit.run(self, data) {
             Some(error) => Err(error),
@@ -152,13 +157,21 @@ impl Trainer {
     pub(crate) fn device(&self) -> Result<Device> {
         let name = self.accelerator.as_str();
         let missing = || {
-            Error::new(Kind::Device, format!("there is no {name} device: libtorch sees {} CUDA devices", Cuda::device_count()))
-                .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
+            Error::new(
+                Kind::Device,
+                format!(
+                    "there is no {name} device: libtorch sees {} CUDA devices",
+                    Cuda::device_count()
+                ),
+            )
+            .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
         };
         let (kind, index) = name.split_once(':').unwrap_or((name, ""));
         let index = match index {
             "" => 0,
-            number => number.parse().map_err(|_| Error::new(Kind::Option, format!("`{name}` is no device: write cuda:0, cuda:1, …")))?,
+            number => number
+                .parse()
+                .map_err(|_| Error::new(Kind::Option, format!("`{name}` is no device: write cuda:0, cuda:1, …")))?,
         };
         match kind {
             "auto" if Cuda::is_available() => Ok(Device::Cuda(0)),
@@ -185,7 +198,12 @@ mod tests {
 
     #[test]
     fn one_batch_is_not_all_batches() {
-        let limit = |json: &str| Trainer::from_json(&format!("{{\"limit_train_batches\": {json}}}")).unwrap().limit_train_batches.of(20);
+        let limit = |json: &str| {
+            Trainer::from_json(&format!("{{\"limit_train_batches\": {json}}}"))
+                .unwrap()
+                .limit_train_batches
+                .of(20)
+        };
         assert_eq!((limit("1"), limit("1.0"), limit("0.5"), limit("99")), (1, 20, 10, 20));
     }
 
@@ -199,12 +217,18 @@ mod tests {
     fn a_device_that_is_not_there_is_an_error_that_says_so() {
         assert_eq!(Trainer::new().accelerator("cpu").device().unwrap(), Device::Cpu);
         let error = Trainer::new().accelerator("tpu").device().unwrap_err();
-        assert_eq!(error.to_string(), "`tpu` is no accelerator\nhint: auto, cpu, cuda or cuda:1");
+        assert_eq!(
+            error.to_string(),
+            "`tpu` is no accelerator\nhint: auto, cpu, cuda or cuda:1"
+        );
         let error = Trainer::new().accelerator("cuda:x").device().unwrap_err();
         assert_eq!(error.message(), "`cuda:x` is no device: write cuda:0, cuda:1, …");
         if !Cuda::is_available() {
             let error = Trainer::new().accelerator("cuda").device().unwrap_err();
-            assert!(error.message().starts_with("there is no cuda device: libtorch sees"), "{error}");
+            assert!(
+                error.message().starts_with("there is no cuda device: libtorch sees"),
+                "{error}"
+            );
         }
     }
 }

@@ -36,20 +36,38 @@ impl fmt::Display for MissingLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MissingLink::NoDevice => write!(f, "this machine has no NVIDIA device"),
-            MissingLink::NoDriver => write!(f, "there is an NVIDIA device but its driver is not loaded\nhint: install the driver, or restart after an update"),
+            MissingLink::NoDriver => write!(
+                f,
+                "there is an NVIDIA device but its driver is not loaded\nhint: install the driver, or restart after an update"
+            ),
             MissingLink::DriverWithoutNvml(why) => {
-                write!(f, "the NVIDIA driver is loaded but its library NVML is not found ({why})\nhint: install the driver's user libraries (libnvidia-ml.so.1)")
+                write!(
+                    f,
+                    "the NVIDIA driver is loaded but its library NVML is not found ({why})\nhint: install the driver's user libraries (libnvidia-ml.so.1)"
+                )
             }
             MissingLink::DriverMismatch => {
-                write!(f, "the NVIDIA driver was updated: its library and its kernel module are of different versions\nhint: restart the machine")
+                write!(
+                    f,
+                    "the NVIDIA driver was updated: its library and its kernel module are of different versions\nhint: restart the machine"
+                )
             }
             MissingLink::Nvml(why) => write!(f, "NVML does not answer: {why}\nhint: `nvidia-smi` should say the same"),
             MissingLink::CpuOnlyLibtorch => {
-                write!(f, "libtorch is the build for the CPU, without CUDA\nhint: `lightcell setup` fetches the CUDA build now that there is a driver")
+                write!(
+                    f,
+                    "libtorch is the build for the CPU, without CUDA\nhint: `lightcell setup` fetches the CUDA build now that there is a driver"
+                )
             }
-            MissingLink::CudaNotLoadable(why) => write!(f, "libtorch_cuda cannot be loaded: {why}\nhint: `lightcell setup` mends it"),
+            MissingLink::CudaNotLoadable(why) => write!(
+                f,
+                "libtorch_cuda cannot be loaded: {why}\nhint: `lightcell setup` mends it"
+            ),
             MissingLink::DriverTooOld { driver, needed } => {
-                write!(f, "the driver serves CUDA {driver}, libtorch was built for CUDA {needed}\nhint: update the NVIDIA driver")
+                write!(
+                    f,
+                    "the driver serves CUDA {driver}, libtorch was built for CUDA {needed}\nhint: update the NVIDIA driver"
+                )
             }
         }
     }
@@ -71,9 +89,15 @@ pub(crate) fn missing(root: &Path, error: NoNvml) -> MissingLink {
 
 /// Whether there is a display or compute controller of NVIDIA on the PCI bus.
 fn has_device(root: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(root.join("sys/bus/pci/devices")) else { return false };
-    let is = |path: &Path, name: &str, start: &str| std::fs::read_to_string(path.join(name)).is_ok_and(|text| text.trim().starts_with(start));
-    entries.flatten().any(|entry| is(&entry.path(), "vendor", "0x10de") && is(&entry.path(), "class", "0x03"))
+    let Ok(entries) = std::fs::read_dir(root.join("sys/bus/pci/devices")) else {
+        return false;
+    };
+    let is = |path: &Path, name: &str, start: &str| {
+        std::fs::read_to_string(path.join(name)).is_ok_and(|text| text.trim().starts_with(start))
+    };
+    entries
+        .flatten()
+        .any(|entry| is(&entry.path(), "vendor", "0x10de") && is(&entry.path(), "class", "0x03"))
 }
 
 /// What is known of libtorch.
@@ -101,9 +125,10 @@ impl Torch {
         // A driver of the same major version serves all its minor versions.
         let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         match (driver_cuda, &self.cuda) {
-            (Some(driver), Some(needed)) if major(driver) < major(needed) => {
-                Some(MissingLink::DriverTooOld { driver: driver.to_owned(), needed: needed.clone() })
-            }
+            (Some(driver), Some(needed)) if major(driver) < major(needed) => Some(MissingLink::DriverTooOld {
+                driver: driver.to_owned(),
+                needed: needed.clone(),
+            }),
             _ => None,
         }
     }
@@ -133,21 +158,36 @@ mod tests {
         }
     }
 
-    const CARD: [(&str, &str); 2] = [("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n"), ("sys/bus/pci/devices/0000:01:00.0/class", "0x030200\n")];
+    const CARD: [(&str, &str); 2] = [
+        ("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n"),
+        ("sys/bus/pci/devices/0000:01:00.0/class", "0x030200\n"),
+    ];
 
     #[test]
     fn each_missing_link_is_told_apart() {
         let not_loaded = || NoNvml::NotLoaded("no file".into());
-        let none = Root::new("none", &[("sys/bus/pci/devices/0000:00:01.0/vendor", "0x8086\n"), ("sys/bus/pci/devices/0000:00:01.0/class", "0x030000\n")]);
+        let none = Root::new(
+            "none",
+            &[
+                ("sys/bus/pci/devices/0000:00:01.0/vendor", "0x8086\n"),
+                ("sys/bus/pci/devices/0000:00:01.0/class", "0x030000\n"),
+            ],
+        );
         assert_eq!(missing(&none.0, not_loaded()), MissingLink::NoDevice);
         assert_eq!(missing(&none.0, NoNvml::NoDriver), MissingLink::NoDevice);
         let card = Root::new("card", &CARD);
         assert_eq!(missing(&card.0, not_loaded()), MissingLink::NoDriver);
         assert_eq!(missing(&card.0, NoNvml::NoDriver), MissingLink::NoDriver);
         let driver = Root::new("driver", &[CARD[0], CARD[1], ("proc/driver/nvidia/version", "NVRM")]);
-        assert_eq!(missing(&driver.0, not_loaded()), MissingLink::DriverWithoutNvml("no file".into()));
+        assert_eq!(
+            missing(&driver.0, not_loaded()),
+            MissingLink::DriverWithoutNvml("no file".into())
+        );
         assert_eq!(missing(&driver.0, NoNvml::Mismatch), MissingLink::DriverMismatch);
-        assert_eq!(missing(&driver.0, NoNvml::Failed("x".into())), MissingLink::Nvml("x".into()));
+        assert_eq!(
+            missing(&driver.0, NoNvml::Failed("x".into())),
+            MissingLink::Nvml("x".into())
+        );
     }
 
     #[test]
@@ -158,9 +198,21 @@ mod tests {
             cuda: Some("13.0".into()),
             load_error: load_error.map(str::to_owned),
         };
-        assert_eq!(torch(false, None).missing(Some("13.0")), Some(MissingLink::CpuOnlyLibtorch));
-        assert_eq!(torch(true, Some("libx")).missing(Some("13.0")), Some(MissingLink::CudaNotLoadable("libx".into())));
-        assert_eq!(torch(true, None).missing(Some("12.8")), Some(MissingLink::DriverTooOld { driver: "12.8".into(), needed: "13.0".into() }));
+        assert_eq!(
+            torch(false, None).missing(Some("13.0")),
+            Some(MissingLink::CpuOnlyLibtorch)
+        );
+        assert_eq!(
+            torch(true, Some("libx")).missing(Some("13.0")),
+            Some(MissingLink::CudaNotLoadable("libx".into()))
+        );
+        assert_eq!(
+            torch(true, None).missing(Some("12.8")),
+            Some(MissingLink::DriverTooOld {
+                driver: "12.8".into(),
+                needed: "13.0".into()
+            })
+        );
         assert_eq!(torch(true, None).missing(Some("13.2")), None);
     }
 
@@ -173,7 +225,10 @@ mod tests {
             MissingLink::Nvml("x".into()),
             MissingLink::CpuOnlyLibtorch,
             MissingLink::CudaNotLoadable("x".into()),
-            MissingLink::DriverTooOld { driver: "12".into(), needed: "13".into() },
+            MissingLink::DriverTooOld {
+                driver: "12".into(),
+                needed: "13".into(),
+            },
         ] {
             assert!(link.to_string().contains("\nhint: "), "{link}");
         }

@@ -77,10 +77,26 @@ pub struct ProcessInfo {
 pub fn snapshot(ours: &[u32]) -> Snapshot {
     let machine = machine::look();
     match nvml::look(ours) {
-        Ok(seen) if !seen.devices.is_empty() => {
-            Snapshot { machine, driver: seen.driver, cuda: seen.cuda, devices: seen.devices, missing: None }
-        }
-        Ok(seen) => Snapshot { machine, driver: seen.driver, cuda: seen.cuda, devices: Vec::new(), missing: Some(MissingLink::NoDevice) },
-        Err(error) => Snapshot { machine, driver: None, cuda: None, devices: Vec::new(), missing: Some(chain::missing(std::path::Path::new("/"), error)) },
+        Ok(seen) if !seen.devices.is_empty() => Snapshot {
+            machine,
+            driver: seen.driver,
+            cuda: seen.cuda,
+            devices: seen.devices,
+            missing: None,
+        },
+        Ok(seen) => Snapshot {
+            machine,
+            driver: seen.driver,
+            cuda: seen.cuda,
+            devices: Vec::new(),
+            missing: Some(MissingLink::NoDevice),
+        },
+        Err(error) => Snapshot {
+            machine,
+            driver: None,
+            cuda: None,
+            devices: Vec::new(),
+            missing: Some(chain::missing(std::path::Path::new("/"), error)),
+        },
     }
 }

@@ -31,7 +31,10 @@ pub(crate) fn look() -> Machine {
         cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown processor".to_owned()),
         // Respects affinity and the limits of a container.
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        load: read("/proc/loadavg").split_whitespace().next().and_then(|load| load.parse().ok()),
+        load: read("/proc/loadavg")
+            .split_whitespace()
+            .next()
+            .and_then(|load| load.parse().ok()),
         memory_total: memory("MemTotal:"),
         memory_available: memory("MemAvailable:"),
     }

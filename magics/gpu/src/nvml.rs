@@ -50,14 +50,25 @@ fn open() -> Result<Nvml, NoNvml> {
 pub(crate) fn look(ours: &[u32]) -> Result<Seen, NoNvml> {
     let nvml = open()?;
     let count = nvml.device_count().map_err(|error| NoNvml::Failed(error.to_string()))?;
-    let cuda = nvml.sys_cuda_driver_version().ok().map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
+    let cuda = nvml
+        .sys_cuda_driver_version()
+        .ok()
+        .map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
     let devices = (0..count)
         .map(|index| match nvml.device_by_index(index) {
             Ok(device) => describe(index, &device, ours),
-            Err(error) => DeviceInfo { index, name: format!("not readable: {error}"), ..DeviceInfo::default() },
+            Err(error) => DeviceInfo {
+                index,
+                name: format!("not readable: {error}"),
+                ..DeviceInfo::default()
+            },
         })
         .collect();
-    Ok(Seen { driver: nvml.sys_driver_version().ok(), cuda, devices })
+    Ok(Seen {
+        driver: nvml.sys_driver_version().ok(),
+        cuda,
+        devices,
+    })
 }
 
 fn describe(index: u32, device: &Device, ours: &[u32]) -> DeviceInfo {

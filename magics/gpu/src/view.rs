@@ -11,9 +11,15 @@ pub fn to_text(seen: &Snapshot, torch: &Torch) -> String {
     if !seen.devices.is_empty() {
         let mut rows: Vec<[String; 6]> = vec![HEAD.map(str::to_owned)];
         rows.extend(seen.devices.iter().map(row));
-        let widths: Vec<usize> = (0..6).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..6)
+            .map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0))
+            .collect();
         for row in &rows {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells: Vec<_> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         }
         for (device, line) in processes(seen) {
@@ -27,17 +33,27 @@ pub fn to_text(seen: &Snapshot, torch: &Torch) -> String {
 
 /// The same as HTML: one table, the page's own colours, no script.
 pub fn to_html(seen: &Snapshot, torch: &Torch) -> String {
-    let mut html = format!("<div style=\"font-size:13px;line-height:1.5\"><div><b>{}</b></div>", escape(&title(seen, torch)));
+    let mut html = format!(
+        "<div style=\"font-size:13px;line-height:1.5\"><div><b>{}</b></div>",
+        escape(&title(seen, torch))
+    );
     if !seen.devices.is_empty() {
         html.push_str("<table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\"><tr>");
         for name in HEAD {
-            let _ = write!(html, "<th style=\"text-align:left;padding:1px 12px 1px 0;background:none\">{name}</th>");
+            let _ = write!(
+                html,
+                "<th style=\"text-align:left;padding:1px 12px 1px 0;background:none\">{name}</th>"
+            );
         }
         html.push_str("</tr>");
         for device in &seen.devices {
             html.push_str("<tr>");
             for cell in row(device) {
-                let _ = write!(html, "<td style=\"text-align:left;padding:1px 12px 1px 0;background:none\">{}</td>", escape(&cell));
+                let _ = write!(
+                    html,
+                    "<td style=\"text-align:left;padding:1px 12px 1px 0;background:none\">{}</td>",
+                    escape(&cell)
+                );
             }
             html.push_str("</tr>");
         }
@@ -47,7 +63,11 @@ pub fn to_html(seen: &Snapshot, torch: &Torch) -> String {
         }
     }
     let _ = write!(html, "<div>{}</div>", escape(&machine(seen)));
-    let _ = write!(html, "<div>{}</div></div>", escape(&verdict(seen, torch)).replace('\n', "<br>"));
+    let _ = write!(
+        html,
+        "<div>{}</div></div>",
+        escape(&verdict(seen, torch)).replace('\n', "<br>")
+    );
     html
 }
 
@@ -67,7 +87,11 @@ fn title(seen: &Snapshot, torch: &Torch) -> String {
     parts.extend(seen.driver.as_ref().map(|driver| format!("driver {driver}")));
     parts.extend(seen.cuda.as_ref().map(|cuda| format!("CUDA {cuda}")));
     if !torch.version.is_empty() {
-        parts.push(format!("libtorch {} ({})", torch.version, if torch.cuda_library { "CUDA" } else { "CPU" }));
+        parts.push(format!(
+            "libtorch {} ({})",
+            torch.version,
+            if torch.cuda_library { "CUDA" } else { "CPU" }
+        ));
     }
     parts.join(" · ")
 }
@@ -86,9 +110,13 @@ fn row(device: &DeviceInfo) -> [String; 6] {
         format!("cuda:{}", device.index),
         device.name.clone(),
         memory,
-        device.utilization.map_or("-".to_owned(), |percent| format!("{percent} %")),
+        device
+            .utilization
+            .map_or("-".to_owned(), |percent| format!("{percent} %")),
         power,
-        device.temperature.map_or("-".to_owned(), |degrees| format!("{degrees} °C")),
+        device
+            .temperature
+            .map_or("-".to_owned(), |degrees| format!("{degrees} °C")),
     ]
 }
 
@@ -129,19 +157,33 @@ fn machine(seen: &Snapshot) -> String {
 
 /// `cuda:0` or `cpu`.
 fn fit_device(seen: &Snapshot, torch: &Torch) -> &'static str {
-    if seen.devices.is_empty() || torch.missing(seen.cuda.as_deref()).is_some() { "cpu" } else { "cuda:0" }
+    if seen.devices.is_empty() || torch.missing(seen.cuda.as_deref()).is_some() {
+        "cpu"
+    } else {
+        "cuda:0"
+    }
 }
 
 fn verdict(seen: &Snapshot, torch: &Torch) -> String {
     match seen.missing.clone().or_else(|| torch.missing(seen.cuda.as_deref())) {
         Some(link) => format!("%fit will use: cpu ({} cores): {link}", seen.machine.cores),
-        None => format!("%fit will use: cuda:0 ({})", seen.devices.first().map(|device| device.name.as_str()).unwrap_or_default()),
+        None => format!(
+            "%fit will use: cuda:0 ({})",
+            seen.devices
+                .first()
+                .map(|device| device.name.as_str())
+                .unwrap_or_default()
+        ),
     }
 }
 
 fn gib(bytes: u64) -> String {
     let gib = bytes as f64 / f64::from(1 << 30);
-    if gib >= 10.0 { format!("{gib:.0} GiB") } else { format!("{gib:.1} GiB") }
+    if gib >= 10.0 {
+        format!("{gib:.0} GiB")
+    } else {
+        format!("{gib:.1} GiB")
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -154,7 +196,14 @@ mod tests {
     use crate::{Machine, MissingLink, ProcessInfo};
 
     fn machine() -> Machine {
-        Machine { host: "box".into(), cpu: "X <1>".into(), cores: 2, load: Some(0.5), memory_total: Some(24 << 30), memory_available: Some(20 << 30) }
+        Machine {
+            host: "box".into(),
+            cpu: "X <1>".into(),
+            cores: 2,
+            load: Some(0.5),
+            memory_total: Some(24 << 30),
+            memory_available: Some(20 << 30),
+        }
     }
 
     fn two() -> Snapshot {
@@ -167,15 +216,36 @@ mod tests {
             power: Some(101.4),
             power_limit: Some(700.0),
             temperature: Some(41),
-            processes: vec![ProcessInfo { pid: 7, user: Some("ann".into()), name: Some("worker".into()), memory: Some(1 << 30), ours: true }],
+            processes: vec![ProcessInfo {
+                pid: 7,
+                user: Some("ann".into()),
+                name: Some("worker".into()),
+                memory: Some(1 << 30),
+                ours: true,
+            }],
             ..DeviceInfo::default()
         };
-        let second = DeviceInfo { index: 1, name: "Small".into(), ..DeviceInfo::default() };
-        Snapshot { machine: machine(), driver: Some("580.1".into()), cuda: Some("13.0".into()), devices: vec![first, second], missing: None }
+        let second = DeviceInfo {
+            index: 1,
+            name: "Small".into(),
+            ..DeviceInfo::default()
+        };
+        Snapshot {
+            machine: machine(),
+            driver: Some("580.1".into()),
+            cuda: Some("13.0".into()),
+            devices: vec![first, second],
+            missing: None,
+        }
     }
 
     fn torch() -> Torch {
-        Torch { version: "2.13.0".into(), cuda_library: true, cuda: Some("13.0".into()), load_error: None }
+        Torch {
+            version: "2.13.0".into(),
+            cuda_library: true,
+            cuda: Some("13.0".into()),
+            load_error: None,
+        }
     }
 
     #[test]
@@ -194,23 +264,50 @@ mod tests {
 
     #[test]
     fn without_a_device_it_says_why_and_shows_the_cpu() {
-        let seen = Snapshot { machine: machine(), driver: None, cuda: None, devices: Vec::new(), missing: Some(MissingLink::NoDevice) };
-        let torch = Torch { cuda_library: false, ..torch() };
+        let seen = Snapshot {
+            machine: machine(),
+            driver: None,
+            cuda: None,
+            devices: Vec::new(),
+            missing: Some(MissingLink::NoDevice),
+        };
+        let torch = Torch {
+            cuda_library: false,
+            ..torch()
+        };
         let text = to_text(&seen, &torch);
-        assert!(text.ends_with("%fit will use: cpu (2 cores): this machine has no NVIDIA device\n"), "{text}");
+        assert!(
+            text.ends_with("%fit will use: cpu (2 cores): this machine has no NVIDIA device\n"),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(&to_json(&seen, &torch)).unwrap();
-        assert_eq!((json["fit_device"].as_str(), json["missing"]["link"].as_str()), (Some("cpu"), Some("no_device")));
+        assert_eq!(
+            (json["fit_device"].as_str(), json["missing"]["link"].as_str()),
+            (Some("cpu"), Some("no_device"))
+        );
     }
 
     #[test]
     fn a_libtorch_without_cuda_is_named() {
-        let text = to_text(&two(), &Torch { cuda_library: false, ..torch() });
-        assert!(text.contains("%fit will use: cpu (2 cores): libtorch is the build for the CPU, without CUDA\nhint: "), "{text}");
+        let text = to_text(
+            &two(),
+            &Torch {
+                cuda_library: false,
+                ..torch()
+            },
+        );
+        assert!(
+            text.contains("%fit will use: cpu (2 cores): libtorch is the build for the CPU, without CUDA\nhint: "),
+            "{text}"
+        );
     }
 
     #[test]
     fn html_is_escaped() {
         let html = to_html(&two(), &torch());
-        assert!(html.contains("X &lt;1&gt;") && !html.contains("<1>") && html.contains("(this kernel)"), "{html}");
+        assert!(
+            html.contains("X &lt;1&gt;") && !html.contains("<1>") && html.contains("(this kernel)"),
+            "{html}"
+        );
     }
 }

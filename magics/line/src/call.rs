@@ -38,7 +38,11 @@ impl Call {
 
     /// The value of a flag; the last one counts.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.flags.iter().rev().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
+        self.flags
+            .iter()
+            .rev()
+            .find(|(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The magic.
@@ -92,7 +96,10 @@ pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
         let start = scanner.line_start();
         let trimmed = line.trim_start();
         let is_magic = !start.inside
-            && trimmed.strip_prefix('%').is_some_and(|rest| rest.trim_start_matches('%').starts_with(|c: char| c.is_alphabetic() || c == '_'))
+            && trimmed.strip_prefix('%').is_some_and(|rest| {
+                rest.trim_start_matches('%')
+                    .starts_with(|c: char| c.is_alphabetic() || c == '_')
+            })
             && (!start.unfinished || is_known(trimmed) && !code_goes_on(&code));
         if is_magic {
             if !code.trim().is_empty() {
@@ -120,21 +127,36 @@ pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
 
 /// `%fit …` after a line without its semicolon is meant as a magic: no operand is called so and followed by words.
 fn is_known(line: &str) -> bool {
-    let name: String = line.trim_start_matches('%').chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let name: String = line
+        .trim_start_matches('%')
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     magic(&name).is_some()
 }
 
 /// Whether the code so far ends in an operator or an open statement, so that the next line belongs to it.
 fn code_goes_on(code: &str) -> bool {
-    let last = code.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end();
+    let last = code
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .trim_end();
     last.ends_with(['=', '+', '-', '*', '/', '%', '&', '|', ',', '.', '<', '>', '!'])
 }
 
 fn help_request(cell: &str) -> Option<String> {
     let text = cell.trim();
-    let name = text.strip_suffix('?').or_else(|| text.strip_prefix('?'))?.trim_end_matches('?').trim();
+    let name = text
+        .strip_suffix('?')
+        .or_else(|| text.strip_prefix('?'))?
+        .trim_end_matches('?')
+        .trim();
     let plain = name.strip_prefix('%').unwrap_or(name);
-    let valid = !plain.is_empty() && plain.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':') && !plain.starts_with(|c: char| c.is_numeric());
+    let valid = !plain.is_empty()
+        && plain.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':')
+        && !plain.starts_with(|c: char| c.is_numeric());
     valid.then(|| name.to_owned())
 }
 
@@ -167,7 +189,10 @@ fn words(line: &str) -> Vec<Word> {
             },
         }
         if !open {
-            words.push(Word { text: String::new(), column: index + 1 });
+            words.push(Word {
+                text: String::new(),
+                column: index + 1,
+            });
             open = true;
         }
         if let Some(word) = words.last_mut() {
@@ -187,7 +212,13 @@ fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
         hint,
     };
     let Some((first, rest)) = words.split_first() else {
-        return Err(MagicError { line: number, column: 1, width: 1, message: "an empty magic".into(), hint: None });
+        return Err(MagicError {
+            line: number,
+            column: 1,
+            width: 1,
+            message: "an empty magic".into(),
+            hint: None,
+        });
     };
     let name = first.text.trim_start_matches('%');
     let Some(magic) = magic(name) else {
@@ -208,8 +239,15 @@ fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word.text.as_str(), None),
         };
-        let Some(flag) = magic.flags.iter().find(|flag| flag.name == written || flag.aliases.contains(&written)) else {
-            let names = magic.flags.iter().flat_map(|flag| std::iter::once(flag.name).chain(flag.aliases.iter().copied()));
+        let Some(flag) = magic
+            .flags
+            .iter()
+            .find(|flag| flag.name == written || flag.aliases.contains(&written))
+        else {
+            let names = magic
+                .flags
+                .iter()
+                .flat_map(|flag| std::iter::once(flag.name).chain(flag.aliases.iter().copied()));
             let hint = match crate::nearest(written, names) {
                 Some(close) => format!("did you mean {close}? %{name}? shows all flags"),
                 None => format!("%{name}? shows all flags"),
@@ -232,22 +270,40 @@ fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
             },
         };
         if !flag.kind.takes(&value) {
-            return Err(wrong(word, format!("`{value}` is no value for `{written}`"), expected()));
+            return Err(wrong(
+                word,
+                format!("`{value}` is no value for `{written}`"),
+                expected(),
+            ));
         }
         flags.push((flag.name, value));
     }
     if arguments.len() > magic.arguments.len() {
         // What is left of an expression with spaces belongs to the last argument.
         if magic.arguments.is_empty() {
-            return Err(wrong(first, format!("%{name} takes no argument, but got `{}`", arguments.join(" ")), Some(magic.usage.to_owned())));
+            return Err(wrong(
+                first,
+                format!("%{name} takes no argument, but got `{}`", arguments.join(" ")),
+                Some(magic.usage.to_owned()),
+            ));
         }
         let tail = arguments.split_off(magic.arguments.len() - 1).join(" ");
         arguments.push(tail);
     }
     if let Some(missing) = magic.arguments.get(arguments.len()) {
-        return Err(wrong(first, format!("%{name} needs {missing}"), Some(magic.usage.to_owned())));
+        return Err(wrong(
+            first,
+            format!("%{name} needs {missing}"),
+            Some(magic.usage.to_owned()),
+        ));
     }
-    Ok(Call { name: name.to_owned(), line: number, text: line.to_owned(), arguments, flags })
+    Ok(Call {
+        name: name.to_owned(),
+        line: number,
+        text: line.to_owned(),
+        arguments,
+        flags,
+    })
 }
 
 #[cfg(test)]
@@ -307,15 +363,30 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_the_closest_name() {
-        assert_eq!(error("%gpuu"), "unknown magic `%gpuu`\nhint: did you mean %gpu? %lsmagic lists all");
+        assert_eq!(
+            error("%gpuu"),
+            "unknown magic `%gpuu`\nhint: did you mean %gpu? %lsmagic lists all"
+        );
         assert_eq!(error("%xyzzy"), "unknown magic `%xyzzy`\nhint: %lsmagic lists all");
-        assert_eq!(error("%fit Net data --epoch 3"), "%fit has no flag `--epoch`\nhint: did you mean --epochs? %fit? shows all flags");
-        assert_eq!(error("%fit Net data --epochs three"), "`three` is no value for `--epochs`\nhint: a whole number: epochs to train");
-        assert_eq!(error("%fit Net data --epochs"), "`--epochs` needs a value\nhint: a whole number: epochs to train");
+        assert_eq!(
+            error("%fit Net data --epoch 3"),
+            "%fit has no flag `--epoch`\nhint: did you mean --epochs? %fit? shows all flags"
+        );
+        assert_eq!(
+            error("%fit Net data --epochs three"),
+            "`three` is no value for `--epochs`\nhint: a whole number: epochs to train"
+        );
+        assert_eq!(
+            error("%fit Net data --epochs"),
+            "`--epochs` needs a value\nhint: a whole number: epochs to train"
+        );
         assert_eq!(error("%fit Net data --restart=1"), "`--restart` takes no value");
         assert_eq!(error("%fit"), "%fit needs MODEL\nhint: %fit MODEL DATA [flags]");
         assert_eq!(error("%fit Net"), "%fit needs DATA\nhint: %fit MODEL DATA [flags]");
-        assert_eq!(error("%gpu all"), "%gpu takes no argument, but got `all`\nhint: %gpu [--json]");
+        assert_eq!(
+            error("%gpu all"),
+            "%gpu takes no argument, but got `all`\nhint: %gpu [--json]"
+        );
         assert!(error("%fit Net data --limit-val-batches 1.5").starts_with("`1.5` is no value"));
     }
 

@@ -57,13 +57,20 @@ impl FitCall {
         }
         let text = |name: &str| {
             let flag = call.magic().flags.iter().find(|flag| flag.name == name);
-            call.value(name).or(flag.map(|flag| flag.default)).unwrap_or_default().to_owned()
+            call.value(name)
+                .or(flag.map(|flag| flag.default))
+                .unwrap_or_default()
+                .to_owned()
         };
         let limit = |name: &str| {
             let text = text(name);
-            text.parse().map(Limit::Batches).unwrap_or_else(|_| Limit::Fraction(text.parse().unwrap_or(1.0)))
+            text.parse()
+                .map(Limit::Batches)
+                .unwrap_or_else(|_| Limit::Fraction(text.parse().unwrap_or(1.0)))
         };
-        let [model, data] = &call.arguments[..] else { return None };
+        let [model, data] = &call.arguments[..] else {
+            return None;
+        };
         Some(FitCall {
             model: model.clone(),
             data: data.clone(),
@@ -106,8 +113,12 @@ mod tests {
 
     #[test]
     fn one_batch_is_not_all_batches() {
-        let options = fit("%fit Net data --limit-train-batches 1 --limit-val-batches 1.0 --device cuda:1 --seed 7").options;
-        assert_eq!((options.limit_train_batches, options.limit_val_batches), (Limit::Batches(1), Limit::Fraction(1.0)));
+        let options =
+            fit("%fit Net data --limit-train-batches 1 --limit-val-batches 1.0 --device cuda:1 --seed 7").options;
+        assert_eq!(
+            (options.limit_train_batches, options.limit_val_batches),
+            (Limit::Batches(1), Limit::Fraction(1.0))
+        );
         assert_eq!((options.accelerator.as_str(), options.seed), ("cuda:1", Some(7)));
     }
 }

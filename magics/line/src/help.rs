@@ -18,7 +18,11 @@ fn page(magic: &Magic) -> String {
         for alias in flag.aliases {
             let _ = write!(names, ", {alias}");
         }
-        let default = if flag.default.is_empty() { String::new() } else { format!(" [{}]", flag.default) };
+        let default = if flag.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", flag.default)
+        };
         let _ = writeln!(text, "  {names:<28} {}{default}", flag.about);
     }
     text
@@ -38,11 +42,20 @@ pub fn lsmagic() -> String {
 pub fn markdown() -> String {
     let mut text = String::new();
     for magic in TABLE {
-        let _ = writeln!(text, "### `{}`\n\n{}. {}\n", magic.usage, capital(magic.summary), magic.about);
+        let _ = writeln!(
+            text,
+            "### `{}`\n\n{}. {}\n",
+            magic.usage,
+            capital(magic.summary),
+            magic.about
+        );
         if !magic.flags.is_empty() {
             text.push_str("| flag | default | meaning |\n|---|---|---|\n");
             for flag in magic.flags {
-                let names: Vec<_> = std::iter::once(flag.name).chain(flag.aliases.iter().copied()).map(|name| format!("`{name}`")).collect();
+                let names: Vec<_> = std::iter::once(flag.name)
+                    .chain(flag.aliases.iter().copied())
+                    .map(|name| format!("`{name}`"))
+                    .collect();
                 let _ = writeln!(text, "| {} | {} | {} |", names.join(", "), flag.default, flag.about);
             }
             text.push('\n');
@@ -53,7 +66,10 @@ pub fn markdown() -> String {
 
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_uppercase().collect::<String>() + chars.as_str())
+        .unwrap_or_default()
 }
 
 /// What can stand at a place in a magic's line: a byte range to replace, and texts for it.
@@ -75,25 +91,56 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
     if !text.starts_with('%') {
         return None;
     }
-    let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1).max(before.len() - text.len());
+    let start = before
+        .rfind(char::is_whitespace)
+        .map_or(0, |at| at + 1)
+        .max(before.len() - text.len());
     let word = &before[start..];
-    let found = |matches: Vec<String>| Some(Completion { start, end: cursor, matches });
+    let found = |matches: Vec<String>| {
+        Some(Completion {
+            start,
+            end: cursor,
+            matches,
+        })
+    };
     let mut words = text.split_whitespace();
     let name = words.next().unwrap_or_default().trim_start_matches('%');
     if start == before.len() - text.len() {
-        return found(TABLE.iter().map(|magic| format!("%{}", magic.name)).filter(|name| name.starts_with(word)).collect());
+        return found(
+            TABLE
+                .iter()
+                .map(|magic| format!("%{}", magic.name))
+                .filter(|name| name.starts_with(word))
+                .collect(),
+        );
     }
     let magic = magic(name)?;
     if word.starts_with('-') {
-        let names = magic.flags.iter().flat_map(|flag| std::iter::once(flag.name).chain(flag.aliases.iter().copied()));
+        let names = magic
+            .flags
+            .iter()
+            .flat_map(|flag| std::iter::once(flag.name).chain(flag.aliases.iter().copied()));
         return found(names.filter(|name| name.starts_with(word)).map(str::to_owned).collect());
     }
     let previous = before[..start].split_whitespace().next_back()?;
-    let flag = magic.flags.iter().find(|flag| flag.name == previous || flag.aliases.contains(&previous))?;
+    let flag = magic
+        .flags
+        .iter()
+        .find(|flag| flag.name == previous || flag.aliases.contains(&previous))?;
     if flag.name == "--accelerator" {
-        return found(["auto", "cpu", "cuda"].into_iter().filter(|value| value.starts_with(word)).map(str::to_owned).collect());
+        return found(
+            ["auto", "cpu", "cuda"]
+                .into_iter()
+                .filter(|value| value.starts_with(word))
+                .map(str::to_owned)
+                .collect(),
+        );
     }
-    (flag.kind != Kind::Switch && !flag.default.is_empty() && word.is_empty()).then(|| Completion { start, end: cursor, matches: vec![flag.default.to_owned()] })
+    (flag.kind != Kind::Switch && !flag.default.is_empty() && word.is_empty()).then(|| Completion {
+        start,
+        end: cursor,
+        matches: vec![flag.default.to_owned()],
+    })
 }
 
 #[cfg(test)]
@@ -120,7 +167,10 @@ mod tests {
     fn help_and_list_come_from_the_table() {
         let page = help("%fit").unwrap();
         assert!(page.starts_with("%fit MODEL DATA [flags]: train a model"), "{page}");
-        assert!(page.contains("--max-epochs, --epochs       epochs to train [10]"), "{page}");
+        assert!(
+            page.contains("--max-epochs, --epochs       epochs to train [10]"),
+            "{page}"
+        );
         assert_eq!(help("nothing"), None);
         assert!(lsmagic().contains("%gpu        show devices"));
         assert!(markdown().contains("| `--max-epochs`, `--epochs` | 10 | epochs to train |"));

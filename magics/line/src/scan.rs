@@ -29,7 +29,10 @@ enum State {
 impl Scanner {
     /// What is known before the next line.
     pub fn line_start(&self) -> LineStart {
-        LineStart { inside: self.state != State::Code || self.depth > 0, unfinished: self.unfinished }
+        LineStart {
+            inside: self.state != State::Code || self.depth > 0,
+            unfinished: self.unfinished,
+        }
     }
 
     /// Reads a line of Rust.
@@ -47,7 +50,11 @@ impl Scanner {
         match self.state {
             State::Comment(depth) => match (rest[0], next(1)) {
                 ('*', '/') => {
-                    self.state = if depth == 1 { State::Code } else { State::Comment(depth - 1) };
+                    self.state = if depth == 1 {
+                        State::Code
+                    } else {
+                        State::Comment(depth - 1)
+                    };
                     2
                 }
                 ('/', '*') => {

@@ -76,7 +76,9 @@ impl Kind {
             Kind::Switch => false,
             Kind::Count => value.parse::<u64>().is_ok(),
             Kind::Int => value.parse::<i64>().is_ok(),
-            Kind::Limit => value.parse::<u64>().is_ok() || value.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share)),
+            Kind::Limit => {
+                value.parse::<u64>().is_ok() || value.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share))
+            }
             Kind::Text => !value.is_empty() && !value.starts_with("--"),
         }
     }
@@ -95,8 +97,20 @@ pub const TABLE: &[Magic] = &[
         side: Side::Worker,
         arguments: &["MODEL", "DATA"],
         flags: &[
-            Flag { name: "--max-epochs", aliases: &["--epochs"], kind: Kind::Count, default: "10", about: "epochs to train" },
-            Flag { name: "--max-steps", aliases: &[], kind: Kind::Int, default: "-1", about: "optimizer steps after which to end; -1: no limit" },
+            Flag {
+                name: "--max-epochs",
+                aliases: &["--epochs"],
+                kind: Kind::Count,
+                default: "10",
+                about: "epochs to train",
+            },
+            Flag {
+                name: "--max-steps",
+                aliases: &[],
+                kind: Kind::Int,
+                default: "-1",
+                about: "optimizer steps after which to end; -1: no limit",
+            },
             Flag {
                 name: "--limit-train-batches",
                 aliases: &[],
@@ -104,7 +118,13 @@ pub const TABLE: &[Magic] = &[
                 default: "1.0",
                 about: "training batches in an epoch: 10 are ten batches, 1.0 is all, 0.5 is half",
             },
-            Flag { name: "--limit-val-batches", aliases: &[], kind: Kind::Limit, default: "1.0", about: "the same for validation" },
+            Flag {
+                name: "--limit-val-batches",
+                aliases: &[],
+                kind: Kind::Limit,
+                default: "1.0",
+                about: "the same for validation",
+            },
             Flag {
                 name: "--accelerator",
                 aliases: &["--device"],
@@ -112,9 +132,27 @@ pub const TABLE: &[Magic] = &[
                 default: "auto",
                 about: "auto, cpu, cuda or cuda:1; auto takes CUDA when it is there",
             },
-            Flag { name: "--seed", aliases: &[], kind: Kind::Count, default: "", about: "seed of initialisation, order and dropout; without it each run draws its own" },
-            Flag { name: "--fast-dev-run", aliases: &[], kind: Kind::Count, default: "", about: "run so many batches of one epoch, to see whether all parts work" },
-            Flag { name: "--restart", aliases: &[], kind: Kind::Switch, default: "", about: "begin anew instead of going on" },
+            Flag {
+                name: "--seed",
+                aliases: &[],
+                kind: Kind::Count,
+                default: "",
+                about: "seed of initialisation, order and dropout; without it each run draws its own",
+            },
+            Flag {
+                name: "--fast-dev-run",
+                aliases: &[],
+                kind: Kind::Count,
+                default: "",
+                about: "run so many batches of one epoch, to see whether all parts work",
+            },
+            Flag {
+                name: "--restart",
+                aliases: &[],
+                kind: Kind::Switch,
+                default: "",
+                about: "begin anew instead of going on",
+            },
         ],
     },
     Magic {
@@ -124,7 +162,13 @@ pub const TABLE: &[Magic] = &[
         about: "What nvidia-smi shows, read by the kernel, so that it answers while a cell trains. Without a GPU it says which link is missing.",
         side: Side::Kernel,
         arguments: &[],
-        flags: &[Flag { name: "--json", aliases: &[], kind: Kind::Switch, default: "", about: "as JSON" }],
+        flags: &[Flag {
+            name: "--json",
+            aliases: &[],
+            kind: Kind::Switch,
+            default: "",
+            about: "as JSON",
+        }],
     },
     Magic {
         name: "lsmagic",
@@ -151,7 +195,11 @@ mod tests {
         assert!(TABLE.is_sorted_by_key(|magic| magic.name));
         for flag in TABLE.iter().flat_map(|magic| magic.flags) {
             assert!(flag.name.starts_with("--"), "{}", flag.name);
-            assert!(flag.default.is_empty() || flag.kind.takes(flag.default), "{}", flag.name);
+            assert!(
+                flag.default.is_empty() || flag.kind.takes(flag.default),
+                "{}",
+                flag.name
+            );
         }
     }
 }

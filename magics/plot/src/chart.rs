@@ -85,7 +85,11 @@ impl Chart {
         }
         // For screen readers, and so that the picture shrinks with its column.
         let label = format!("chart of {} over {}", self.y, self.x);
-        svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" style=\"max-width:100%\" "), 1)
+        svg.replacen(
+            "<svg ",
+            &format!("<svg role=\"img\" aria-label=\"{label}\" style=\"max-width:100%\" "),
+            1,
+        )
     }
 
     /// As a PNG file, on nothing.
@@ -106,7 +110,11 @@ impl Chart {
         for (b, w) in black.chunks_exact(3).zip(white.chunks_exact(3)) {
             let alpha = 255 - (0..3).map(|i| w[i].saturating_sub(b[i])).max().unwrap_or(0);
             for value in b {
-                let plain = if alpha == 0 { 0 } else { (u32::from(*value) * 255 / u32::from(alpha)).min(255) };
+                let plain = if alpha == 0 {
+                    0
+                } else {
+                    (u32::from(*value) * 255 / u32::from(alpha)).min(255)
+                };
                 rgba.push(plain as u8);
             }
             rgba.push(alpha);
@@ -118,7 +126,10 @@ impl Chart {
     }
 
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.curves.iter().flat_map(|curve| curve.points.iter().copied()).filter(|(x, y)| x.is_finite() && y.is_finite())
+        self.curves
+            .iter()
+            .flat_map(|curve| curve.points.iter().copied())
+            .filter(|(x, y)| x.is_finite() && y.is_finite())
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) {
@@ -127,7 +138,10 @@ impl Chart {
         let _ = self.try_draw(root);
     }
 
-    fn try_draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn try_draw<B: DrawingBackend>(
+        &self,
+        root: &DrawingArea<B, Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let (mut x0, mut x1, mut y0, mut y1) = (0.0f64, 1.0f64, f64::INFINITY, f64::NEG_INFINITY);
         let mut smallest = f64::INFINITY;
         for (x, y) in self.finite() {
@@ -141,7 +155,11 @@ impl Chart {
         let log = y0 > 0.0 && y1 / y0 > 100.0;
         let text = (FONT, 13).into_font().color(&GREY);
         let mut builder = ChartBuilder::on(root);
-        builder.margin(8).margin_right(16).x_label_area_size(38).y_label_area_size(62);
+        builder
+            .margin(8)
+            .margin_right(16)
+            .x_label_area_size(38)
+            .y_label_area_size(62);
         let grid = GREY.mix(0.22);
         let axis = GREY.mix(0.8);
         macro_rules! with {
@@ -162,11 +180,22 @@ impl Chart {
                     .y_label_formatter(&|y| number(*y))
                     .draw()?;
                 for curve in &self.curves {
-                    let points: Vec<_> =
-                        curve.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite() && (!log || *y > 0.0)).collect();
-                    let style = curve.tone.colour().stroke_width(if curve.tone == Tone::Step { 1 } else { 2 });
+                    let points: Vec<_> = curve
+                        .points
+                        .iter()
+                        .copied()
+                        .filter(|(x, y)| x.is_finite() && y.is_finite() && (!log || *y > 0.0))
+                        .collect();
+                    let style = curve
+                        .tone
+                        .colour()
+                        .stroke_width(if curve.tone == Tone::Step { 1 } else { 2 });
                     if points.len() <= 40 && curve.tone != Tone::Step {
-                        chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, curve.tone.colour().filled())))?;
+                        chart.draw_series(
+                            points
+                                .iter()
+                                .map(|point| Circle::new(*point, 3, curve.tone.colour().filled())),
+                        )?;
                     }
                     chart.draw_series(LineSeries::new(points, style))?;
                 }
@@ -185,7 +214,10 @@ impl Chart {
     }
 
     /// Names in their colours, at the top right.
-    fn legend<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn legend<B: DrawingBackend>(
+        &self,
+        root: &DrawingArea<B, Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let (width, _) = root.dim_in_pixel();
         let right = Pos::new(HPos::Right, VPos::Center);
         let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
@@ -194,7 +226,10 @@ impl Chart {
             let right_edge = width as i32 - 24;
             let style = (FONT, 13).into_font().color(&GREY).pos(right);
             root.draw(&Text::new(curve.name.clone(), (right_edge - 26, y), style))?;
-            root.draw(&PathElement::new(vec![(right_edge - 20, y), (right_edge, y)], curve.tone.colour().stroke_width(3)))?;
+            root.draw(&PathElement::new(
+                vec![(right_edge - 20, y), (right_edge, y)],
+                curve.tone.colour().stroke_width(3),
+            ))?;
         }
         Ok(())
     }
@@ -208,8 +243,21 @@ fn number(value: f64) -> String {
     } else if !(1e-3..1e5).contains(&size) {
         format!("{value:.0e}")
     } else {
-        let text = format!("{value:.*}", if size >= 100.0 { 0 } else if size >= 1.0 { 2 } else { 4 });
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+        let text = format!(
+            "{value:.*}",
+            if size >= 100.0 {
+                0
+            } else if size >= 1.0 {
+                2
+            } else {
+                4
+            }
+        );
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
+        }
     }
 }
 
@@ -218,14 +266,28 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, f64)>) -> Chart {
-        let curve = Curve { name: "val_loss".into(), tone: Tone::Validation, points };
-        Chart { x: "epoch".into(), y: "loss".into(), curves: vec![curve], mark: Some((1.0, 1.0)) }
+        let curve = Curve {
+            name: "val_loss".into(),
+            tone: Tone::Validation,
+            points,
+        };
+        Chart {
+            x: "epoch".into(),
+            y: "loss".into(),
+            curves: vec![curve],
+            mark: Some((1.0, 1.0)),
+        }
     }
 
     #[test]
     fn axes_and_curves_are_named() {
         let svg = chart(vec![(1.0, 2.0), (2.0, 1.0)]).svg((640, 360));
-        for text in [">\nepoch\n", ">\nloss\n", ">\nval_loss\n", "aria-label=\"chart of loss over epoch\""] {
+        for text in [
+            ">\nepoch\n",
+            ">\nloss\n",
+            ">\nval_loss\n",
+            "aria-label=\"chart of loss over epoch\"",
+        ] {
             assert!(svg.contains(text), "{text}: {svg}");
         }
         assert!(!svg.contains("<script"));
@@ -256,13 +318,23 @@ mod tests {
         assert_eq!(image.get_pixel(0, 0)[3], 0);
         let drawn = image.pixels().filter(|pixel| pixel[3] > 128).count();
         assert!(drawn > 300, "{drawn}");
-        let orange = image.pixels().filter(|p| p[3] == 255 && p[0] > 200 && p[2] < 90).count();
+        let orange = image
+            .pixels()
+            .filter(|p| p[3] == 255 && p[0] > 200 && p[2] < 90)
+            .count();
         assert!(orange > 50, "{orange}");
     }
 
     #[test]
     fn numbers_on_axes_are_short() {
-        for (value, text) in [(0.0, "0"), (2.5, "2.5"), (10.0, "10"), (0.001, "0.001"), (1e-7, "1e-7"), (12345.0, "12345")] {
+        for (value, text) in [
+            (0.0, "0"),
+            (2.5, "2.5"),
+            (10.0, "10"),
+            (0.001, "0.001"),
+            (1e-7, "1e-7"),
+            (12345.0, "12345"),
+        ] {
             assert_eq!(number(value), text);
         }
     }

@@ -58,7 +58,14 @@ impl RunRecord {
     /// Takes an event. Events of another kind than this version knows are passed over by the decoder before.
     pub fn apply(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Started { model, device, first_epoch, max_epochs, parameters, .. } => {
+            RunEvent::Started {
+                model,
+                device,
+                first_epoch,
+                max_epochs,
+                parameters,
+                ..
+            } => {
                 *self = RunRecord {
                     model: model.clone(),
                     device: device.clone(),
@@ -69,22 +76,56 @@ impl RunRecord {
                     ..RunRecord::default()
                 };
             }
-            RunEvent::Step { stage, epoch, batch, batches, metrics, rate, .. } => {
+            RunEvent::Step {
+                stage,
+                epoch,
+                batch,
+                batches,
+                metrics,
+                rate,
+                ..
+            } => {
                 if *stage == Stage::Train
                     && let Some(loss) = metrics.iter().find(|(name, _)| is_loss(name)).map(|(_, value)| *value)
                 {
                     self.step_loss(*epoch as f64 + *batch as f64 / (*batches).max(1) as f64, loss);
                 }
-                self.current =
-                    Some(Current { stage: *stage, epoch: *epoch, batch: *batch, batches: *batches, metrics: metrics.clone(), rate: *rate });
+                self.current = Some(Current {
+                    stage: *stage,
+                    epoch: *epoch,
+                    batch: *batch,
+                    batches: *batches,
+                    metrics: metrics.clone(),
+                    rate: *rate,
+                });
             }
-            RunEvent::Epoch { epoch, metrics, seconds, .. } => {
-                self.epochs.push(Epoch { epoch: *epoch, metrics: metrics.clone(), seconds: *seconds });
+            RunEvent::Epoch {
+                epoch,
+                metrics,
+                seconds,
+                ..
+            } => {
+                self.epochs.push(Epoch {
+                    epoch: *epoch,
+                    metrics: metrics.clone(),
+                    seconds: *seconds,
+                });
             }
             RunEvent::Checkpoint { .. } => {}
             RunEvent::Note { level, text, .. } => self.notes.push((*level, text.clone())),
-            RunEvent::Finished { status, epochs, step, seconds, .. } => {
-                self.end = Some(End { status: *status, epochs: *epochs, step: *step, seconds: *seconds });
+            RunEvent::Finished {
+                status,
+                epochs,
+                step,
+                seconds,
+                ..
+            } => {
+                self.end = Some(End {
+                    status: *status,
+                    epochs: *epochs,
+                    step: *step,
+                    seconds: *seconds,
+                });
             }
         }
     }
@@ -106,7 +147,12 @@ impl RunRecord {
 
     /// Names of all metrics of finished epochs.
     pub(crate) fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.epochs.iter().flat_map(|epoch| epoch.metrics.keys()).map(String::as_str).collect();
+        let mut names: Vec<&str> = self
+            .epochs
+            .iter()
+            .flat_map(|epoch| epoch.metrics.keys())
+            .map(String::as_str)
+            .collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -114,12 +160,19 @@ impl RunRecord {
 
     /// Index of the epoch with the lowest validation loss, else training loss.
     pub(crate) fn best(&self) -> Option<usize> {
-        let name = self.names().into_iter().filter(|name| is_loss(name)).max_by_key(|name| name.starts_with("val"))?.to_owned();
+        let name = self
+            .names()
+            .into_iter()
+            .filter(|name| is_loss(name))
+            .max_by_key(|name| name.starts_with("val"))?
+            .to_owned();
         let value = |epoch: &Epoch| epoch.metrics.get(&name).copied().filter(|value| value.is_finite());
-        (0..self.epochs.len()).filter(|i| value(&self.epochs[*i]).is_some()).min_by(|a, b| {
-            let (a, b) = (value(&self.epochs[*a]), value(&self.epochs[*b]));
-            a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
-        })
+        (0..self.epochs.len())
+            .filter(|i| value(&self.epochs[*i]).is_some())
+            .min_by(|a, b| {
+                let (a, b) = (value(&self.epochs[*a]), value(&self.epochs[*b]));
+                a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
+            })
     }
 
     /// The loss curves. A run that logs no loss shows what it logs.
@@ -129,7 +182,11 @@ impl RunRecord {
         names.retain(|name| is_loss(name) == any_loss);
         let mut curves = Vec::new();
         if !self.steps.is_empty() {
-            curves.push(Curve { name: String::new(), tone: Tone::Step, points: thin(&self.steps) });
+            curves.push(Curve {
+                name: String::new(),
+                tone: Tone::Step,
+                points: thin(&self.steps),
+            });
         }
         for name in &names {
             let tone = match name {
@@ -137,20 +194,38 @@ impl RunRecord {
                 name if is_loss(name) => Tone::Train,
                 _ => Tone::Other,
             };
-            let points: Vec<_> =
-                self.epochs.iter().filter_map(|epoch| Some(((epoch.epoch + 1) as f64, *epoch.metrics.get(*name)?))).collect();
-            curves.push(Curve { name: (*name).to_owned(), tone, points: thin(&points) });
+            let points: Vec<_> = self
+                .epochs
+                .iter()
+                .filter_map(|epoch| Some(((epoch.epoch + 1) as f64, *epoch.metrics.get(*name)?)))
+                .collect();
+            curves.push(Curve {
+                name: (*name).to_owned(),
+                tone,
+                points: thin(&points),
+            });
         }
-        if names.is_empty() && let Some(first) = curves.first_mut() {
+        if names.is_empty()
+            && let Some(first) = curves.first_mut()
+        {
             // The first epoch is not over.
             first.name = "train_loss".to_owned();
         }
         let mark = self.best().filter(|_| self.epochs.len() > 1).and_then(|index| {
             let epoch = &self.epochs[index];
-            let (_, value) = epoch.metrics.iter().filter(|(name, _)| is_loss(name)).max_by_key(|(name, _)| name.starts_with("val"))?;
+            let (_, value) = epoch
+                .metrics
+                .iter()
+                .filter(|(name, _)| is_loss(name))
+                .max_by_key(|(name, _)| name.starts_with("val"))?;
             Some(((epoch.epoch + 1) as f64, *value))
         });
-        Chart { x: "epoch".to_owned(), y: if any_loss { "loss" } else { "metric" }.to_owned(), curves, mark }
+        Chart {
+            x: "epoch".to_owned(),
+            y: if any_loss { "loss" } else { "metric" }.to_owned(),
+            curves,
+            mark,
+        }
     }
 
     /// The chart as SVG.
@@ -220,9 +295,21 @@ pub(crate) mod tests {
                 });
             }
             let loss = 2.0 / (2.0 + epoch as f64);
-            let val = if epoch > 5 { 0.4 + epoch as f64 * 0.01 } else { loss * 1.1 };
-            let metrics = [("train_loss", loss), ("val_loss", val), ("val_acc", 1.0 - val / 3.0)].map(|(n, v)| (n.to_owned(), v)).into();
-            record.apply(&RunEvent::Epoch { run: "r".into(), epoch, step: epoch * 10 + 10, metrics, seconds: 0.5 });
+            let val = if epoch > 5 {
+                0.4 + epoch as f64 * 0.01
+            } else {
+                loss * 1.1
+            };
+            let metrics = [("train_loss", loss), ("val_loss", val), ("val_acc", 1.0 - val / 3.0)]
+                .map(|(n, v)| (n.to_owned(), v))
+                .into();
+            record.apply(&RunEvent::Epoch {
+                run: "r".into(),
+                epoch,
+                step: epoch * 10 + 10,
+                metrics,
+                seconds: 0.5,
+            });
         }
         record
     }
@@ -251,7 +338,16 @@ pub(crate) mod tests {
         let mut record = run(1, 10);
         for batch in 0..200_000u64 {
             let metrics = [("train_loss".to_owned(), 1.0)].into();
-            record.apply(&RunEvent::Step { run: "r".into(), stage: Stage::Train, epoch: 1, batch, batches: 200_000, step: batch, metrics, rate: 1.0 });
+            record.apply(&RunEvent::Step {
+                run: "r".into(),
+                stage: Stage::Train,
+                epoch: 1,
+                batch,
+                batches: 200_000,
+                step: batch,
+                metrics,
+                rate: 1.0,
+            });
         }
         assert!(record.steps.len() <= KEPT);
         assert!(record.svg().len() < 60_000, "{}", record.svg().len());
@@ -262,7 +358,13 @@ pub(crate) mod tests {
         assert!(RunRecord::default().svg().contains("epoch"));
         let mut record = run(0, 3);
         let metrics = [("reward".to_owned(), 1.0)].into();
-        record.apply(&RunEvent::Epoch { run: "r".into(), epoch: 0, step: 1, metrics, seconds: 0.1 });
+        record.apply(&RunEvent::Epoch {
+            run: "r".into(),
+            epoch: 0,
+            step: 1,
+            metrics,
+            seconds: 0.1,
+        });
         assert!(record.svg().contains("reward"));
     }
 }

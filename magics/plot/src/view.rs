@@ -12,15 +12,24 @@ impl RunRecord {
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.headline(), self.progress_line());
         if let Some(table) = self.table() {
-            let widths: Vec<usize> =
-                (0..table[0].len()).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+            let widths: Vec<usize> = (0..table[0].len())
+                .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+                .collect();
             for row in &table {
-                let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+                let cells: Vec<String> = row
+                    .iter()
+                    .zip(&widths)
+                    .map(|(cell, width)| format!("{cell:>width$}"))
+                    .collect();
                 let _ = writeln!(text, "{}", cells.join("  ").trim_end());
             }
         }
         for (level, note) in &self.notes {
-            let _ = writeln!(text, "{}{note}", if *level == Level::Warning { "warning: " } else { "" });
+            let _ = writeln!(
+                text,
+                "{}{note}",
+                if *level == Level::Warning { "warning: " } else { "" }
+            );
         }
         text
     }
@@ -44,14 +53,22 @@ impl RunRecord {
                 html.push_str("<tr>");
                 for cell in row {
                     let tag = if index == 0 { "th" } else { "td" };
-                    let _ = write!(html, "<{tag} style=\"text-align:right;padding:1px 10px;background:none\">{}</{tag}>", escape(cell));
+                    let _ = write!(
+                        html,
+                        "<{tag} style=\"text-align:right;padding:1px 10px;background:none\">{}</{tag}>",
+                        escape(cell)
+                    );
                 }
                 html.push_str("</tr>");
             }
             html.push_str("</table>");
         }
         for (level, note) in &self.notes {
-            let head = if *level == Level::Warning { "<b>warning:</b> " } else { "" };
+            let head = if *level == Level::Warning {
+                "<b>warning:</b> "
+            } else {
+                ""
+            };
             let _ = write!(html, "<div>{head}{}</div>", escape(note));
         }
         html.push_str("</div>");
@@ -59,7 +76,12 @@ impl RunRecord {
     }
 
     fn headline(&self) -> String {
-        format!("{} on {} · {} parameters", self.model, self.device, thousands(self.parameters))
+        format!(
+            "{} on {} · {} parameters",
+            self.model,
+            self.device,
+            thousands(self.parameters)
+        )
     }
 
     fn progress_line(&self) -> String {
@@ -74,7 +96,8 @@ impl RunRecord {
         match (&self.end, &self.current) {
             (Some(end), _) if end.status == Status::Completed => 1.0,
             (_, Some(now)) if now.stage == Stage::Train => {
-                ((now.epoch - self.first_epoch.min(now.epoch)) as f64 + now.batch as f64 / now.batches.max(1) as f64) / all
+                ((now.epoch - self.first_epoch.min(now.epoch)) as f64 + now.batch as f64 / now.batches.max(1) as f64)
+                    / all
             }
             (_, Some(now)) => ((now.epoch + 1 - self.first_epoch.min(now.epoch)) as f64) / all,
             _ => 0.0,
@@ -88,11 +111,29 @@ impl RunRecord {
                 Status::Stopped => "stopped",
                 Status::Failed => "failed",
             };
-            return format!("{what}: {} epochs, {} steps, {}", end.epochs, thousands(end.step), duration(end.seconds));
+            return format!(
+                "{what}: {} epochs, {} steps, {}",
+                end.epochs,
+                thousands(end.step),
+                duration(end.seconds)
+            );
         }
-        let Some(now) = &self.current else { return format!("epoch {}/{}", self.first_epoch + 1, self.max_epochs) };
-        let loop_name = if now.stage == Stage::Train { "batch" } else { "validation batch" };
-        let mut words = format!("epoch {}/{} · {loop_name} {}/{} · {:.0} it/s", now.epoch + 1, self.max_epochs, now.batch, now.batches, now.rate);
+        let Some(now) = &self.current else {
+            return format!("epoch {}/{}", self.first_epoch + 1, self.max_epochs);
+        };
+        let loop_name = if now.stage == Stage::Train {
+            "batch"
+        } else {
+            "validation batch"
+        };
+        let mut words = format!(
+            "epoch {}/{} · {loop_name} {}/{} · {:.0} it/s",
+            now.epoch + 1,
+            self.max_epochs,
+            now.batch,
+            now.batches,
+            now.rate
+        );
         if let Some(left) = self.time_left(now) {
             let _ = write!(words, " · {} left", duration(left));
         }
@@ -106,7 +147,9 @@ impl RunRecord {
     fn time_left(&self, now: &Current) -> Option<f64> {
         let left = (1.0 - self.share()) * (self.max_epochs - self.first_epoch.min(self.max_epochs)) as f64;
         match self.epochs.last() {
-            Some(_) => Some(self.epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() / self.epochs.len() as f64 * left),
+            Some(_) => {
+                Some(self.epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() / self.epochs.len() as f64 * left)
+            }
             None if now.rate > 0.0 && now.stage == Stage::Train => Some(left * now.batches as f64 / now.rate),
             None => None,
         }
@@ -123,9 +166,19 @@ impl RunRecord {
         head.push("time".to_owned());
         let best = self.best();
         let row = |index: usize, epoch: &Epoch| {
-            let mark = if best == Some(index) && self.epochs.len() > 1 { "★ " } else { "" };
+            let mark = if best == Some(index) && self.epochs.len() > 1 {
+                "★ "
+            } else {
+                ""
+            };
             let mut row = vec![format!("{mark}{}", epoch.epoch + 1)];
-            row.extend(names.iter().map(|name| epoch.metrics.get(*name).map(|value| format!("{value:.4}")).unwrap_or_default()));
+            row.extend(names.iter().map(|name| {
+                epoch
+                    .metrics
+                    .get(*name)
+                    .map(|value| format!("{value:.4}"))
+                    .unwrap_or_default()
+            }));
             row.push(duration(epoch.seconds));
             row
         };
@@ -181,7 +234,15 @@ mod tests {
     use lightcell_events::run::RunEvent;
 
     fn finish(record: &mut RunRecord, status: Status) {
-        record.apply(&RunEvent::Finished { run: "r".into(), status, epochs: 2, step: 20, seconds: 75.0, error: None, hint: None });
+        record.apply(&RunEvent::Finished {
+            run: "r".into(),
+            status,
+            epochs: 2,
+            step: 20,
+            seconds: 75.0,
+            error: None,
+            hint: None,
+        });
     }
 
     #[test]
@@ -194,7 +255,11 @@ mod tests {
              epoch  train_loss  val_acc  val_loss   time\n    1      1.0000   0.6333    1.1000  0.5 s\n  ★ 2      0.6667   0.7556    0.7333  0.5 s\n"
         );
         finish(&mut record, Status::Stopped);
-        assert!(record.text().contains("] stopped: 2 epochs, 20 steps, 1:15 min\n"), "{}", record.text());
+        assert!(
+            record.text().contains("] stopped: 2 epochs, 20 steps, 1:15 min\n"),
+            "{}",
+            record.text()
+        );
     }
 
     #[test]
@@ -202,7 +267,12 @@ mod tests {
         let text = run(300, 300).text();
         let rows: Vec<_> = text.lines().skip(3).collect();
         assert!(rows.len() <= ROWS + 2, "{text}");
-        assert!(rows[0].trim().starts_with("1 ") && rows.iter().any(|row| row.trim().starts_with("★ 6")) && rows[rows.len() - 1].trim().starts_with("300"), "{text}");
+        assert!(
+            rows[0].trim().starts_with("1 ")
+                && rows.iter().any(|row| row.trim().starts_with("★ 6"))
+                && rows[rows.len() - 1].trim().starts_with("300"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -211,14 +281,22 @@ mod tests {
         record.model = "A<B>".into();
         finish(&mut record, Status::Completed);
         let html = record.html();
-        assert!(html.contains("A&lt;B&gt; on cpu") && html.contains("<svg") && html.contains("width:100.0%") && !html.contains("<script"));
+        assert!(
+            html.contains("A&lt;B&gt; on cpu")
+                && html.contains("<svg")
+                && html.contains("width:100.0%")
+                && !html.contains("<script")
+        );
         let all = html.len() + record.svg().len() + record.png().len() * 4 / 3 + record.text().len();
         assert!(all < 100_000, "{all}");
     }
 
     #[test]
     fn times_and_numbers_are_readable() {
-        assert_eq!([0.04, 12.3, 75.0, 7322.0].map(duration), ["0.0 s", "12 s", "1:15 min", "2:02 h"]);
+        assert_eq!(
+            [0.04, 12.3, 75.0, 7322.0].map(duration),
+            ["0.0 s", "12 s", "1:15 min", "2:02 h"]
+        );
         assert_eq!([7, 1234, 1234567].map(thousands), ["7", "1,234", "1,234,567"]);
     }
 }
