@@ -27,11 +27,12 @@ pub fn run(full: bool) -> Result<ExitCode> {
     }
     let cargo = |args: &[&str]| {
         let mut command = Command::new(&installed.cargo);
-        command
-            .arg("--config")
-            .arg(place.join(".cargo/config.toml"))
-            .args(args)
-            .current_dir(&root);
+        // Behind the subcommand: clippy and fmt are programs of their own, and cargo keeps what stands before to itself.
+        command.arg(args[0]);
+        if args[0] != "fmt" {
+            command.arg("--config").arg(place.join(".cargo/config.toml"));
+        }
+        command.args(&args[1..]).current_dir(&root);
         command
             .env("LD_LIBRARY_PATH", library_path(&installed))
             .env("LIGHTCELL_HOME", &place.root)

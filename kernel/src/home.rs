@@ -17,8 +17,6 @@ pub struct Home {
 /// `setup.json`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Setup {
-    /// Version of the program that wrote it.
-    pub version: String,
     /// Cargo's own program, not rustup's proxy.
     pub cargo: PathBuf,
     /// rustc's own program.
@@ -38,8 +36,6 @@ pub struct Libtorch {
     pub path: PathBuf,
     /// Such as `2.13.0`.
     pub version: String,
-    /// `cpu` or `cuda`.
-    pub variant: String,
 }
 
 impl Home {

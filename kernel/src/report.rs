@@ -384,7 +384,7 @@ pub fn place(generated: &str, line: usize, cells: &[(usize, String)]) -> Option<
             .skip(line)
             .filter(|text| text.trim() == wanted)
             .count();
-        let index = found.len().checked_sub(1 + after).unwrap_or(0);
+        let index = found.len().saturating_sub(1 + after);
         let (at, text) = found[index];
         return Some(Place {
             count: *count,

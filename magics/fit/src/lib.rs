@@ -58,10 +58,11 @@ pub mod prelude {
 macro_rules! hparams {
     ($(#[$meta:meta])* $name:ident { $($field:ident : $type:ty = $value:expr),* $(,)? }) => {
         $(#[$meta])*
+        #[allow(missing_docs)]
         #[derive(Debug, Clone, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
         #[serde(crate = "lightcell::serde", default)]
         pub struct $name {
-            $(#[allow(missing_docs)] pub $field: $type,)*
+            $(pub $field: $type,)*
         }
         impl Default for $name {
             fn default() -> Self {
