@@ -10,7 +10,9 @@ use std::process::Command;
 
 /// Builds it, if it is not there for this libtorch and these sources; gives its folder.
 pub fn provide(place: &Place, tools: &Tools, src: &Path, libtorch: &Libtorch) -> Result<PathBuf> {
-    let (sources, version) = torch_sys(tools, src)?;
+    let lock = src.join("Cargo.lock");
+    let text = std::fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    let version = locked(&text, "torch-sys").context("torch-sys is not in Cargo.lock")?;
     let mut hasher = DefaultHasher::new();
     (&version, &libtorch.version, &libtorch.path).hash(&mut hasher);
     let folder = place.join(format!("libtch/{:016x}", hasher.finish()));
@@ -19,6 +21,7 @@ pub fn provide(place: &Place, tools: &Tools, src: &Path, libtorch: &Libtorch) ->
         ui::already("libtch", "is there");
         return Ok(folder);
     }
+    let sources = torch_sys(tools, src)?;
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     place::remove_partial(&folder);
     let step = Step::new("libtch (torch-sys's C++, about a minute)");
@@ -49,8 +52,14 @@ pub fn is_whole(library: &Path) -> bool {
         && file.windows(symbol.len()).any(|part| part == symbol)
 }
 
-/// Where cargo keeps the sources of torch-sys, and its version.
-fn torch_sys(tools: &Tools, src: &Path) -> Result<(PathBuf, String)> {
+/// A package's version in a Cargo.lock.
+fn locked(lock: &str, package: &str) -> Option<String> {
+    let (_, rest) = lock.split_once(&format!("\nname = \"{package}\"\nversion = \""))?;
+    rest.split_once('"').map(|(version, _)| version.to_owned())
+}
+
+/// Where cargo keeps the sources of torch-sys.
+fn torch_sys(tools: &Tools, src: &Path) -> Result<PathBuf> {
     let manifest = src.join("Cargo.toml");
     let metadata = |offline: bool| {
         let mut command = Command::new(&tools.cargo);
@@ -83,12 +92,8 @@ fn torch_sys(tools: &Tools, src: &Path) -> Result<(PathBuf, String)> {
         .flatten()
         .find(|package| package["name"] == "torch-sys")
         .context("torch-sys is not in Cargo.lock")?;
-    let text = |field: &str| package[field].as_str().unwrap_or_default().to_owned();
-    let folder = Path::new(&text("manifest_path"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default();
-    Ok((folder.join("libtch"), text("version")))
+    let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+    Ok(manifest.with_file_name("libtch"))
 }
 
 /// Compiles both files side by side, with the flags of torch-sys's own build script, and links them.
@@ -172,6 +177,13 @@ fn toml_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_lock() {
+        let lock = "[[package]]\nname = \"torch-sys\"\nversion = \"0.26.0\"\nsource = \"x\"\n";
+        assert_eq!(locked(lock, "torch-sys").as_deref(), Some("0.26.0"));
+        assert_eq!(locked(lock, "tch"), None);
+    }
 
     #[test]
     fn a_cut_library_is_not_whole() {

@@ -19,6 +19,7 @@ mod setup;
 mod sources;
 mod ui;
 mod uninstall;
+mod wheels;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -119,18 +119,27 @@ pub fn cxx() -> Result<PathBuf> {
         })
 }
 
+/// In one run, as some Pythons are slow to start: the version, and whether environments can be made.
+const ASK_PYTHON: &str = "\
+import sys
+from importlib.util import find_spec
+print('%d.%d' % sys.version_info[:2])
+if find_spec('venv') and find_spec('ensurepip'): print('venv')";
+
 /// Python 3.10 or newer that can make virtual environments.
 pub fn python() -> Result<PathBuf> {
     let install = "install it: apt install python3 python3-venv, or dnf install python3";
     let python = on_path("python3").ok_or_else(|| problem("there is no python3 on PATH", install))?;
-    let version = output(Command::new(&python).args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))?;
-    if numbers(&version).is_none_or(|found| found < PYTHON) {
+    let found = output(Command::new(&python).args(["-c", ASK_PYTHON]))?;
+    let mut lines = found.lines();
+    let version = lines.next().unwrap_or_default();
+    if numbers(version).is_none_or(|found| found < PYTHON) {
         return Err(problem(
             format!("Python {version} is too old: Jupyter needs {}.{}", PYTHON.0, PYTHON.1),
             install,
         ));
     }
-    if output(Command::new(&python).args(["-c", "import venv, ensurepip"])).is_err() {
+    if lines.next() != Some("venv") {
         return Err(problem(
             "Python has no `venv` module",
             "install it: apt install python3-venv",

@@ -257,7 +257,7 @@ fn a_libtorch_of_another_version_is_refused() {
 fn without_network_pip_fails_in_one_line_and_the_log_is_named() {
     let home = Home::new("network");
     let pip = "echo 'WARNING: Retrying: NewConnectionError: Temporary failure in name resolution'; echo 'ERROR: No matching distribution found for torch==2.13.0'; exit 1";
-    home.program("python3", &format!("case \"$*\" in *version_info*) echo 3.12;; *ensurepip*|*'pip --version') ;; *'pip download'*) {pip};; *) exit 1;; esac"));
+    home.program("python3", &format!("case \"$*\" in *version_info*) printf '3.12\\nvenv\\n';; *'pip --version') ;; *'pip download'*) {pip};; *) exit 1;; esac"));
     let path = format!("{}:{}", home.0.join("bin").display(), std::env::var("PATH").unwrap());
     let out = home
         .command(&["setup"])
