@@ -1,65 +1,11 @@
-//! Batches, datasets and the loader that shuffles them.
+//! Datasets and the loader that takes them apart into shuffled batches.
 
+use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use std::fmt::Debug;
 use std::rc::Rc;
-use tch::{Device, IndexOp, Tensor};
-
-/// What one step gets. Its size is known, never guessed.
-pub trait Batch: Debug + 'static {
-    /// Number of samples.
-    fn len(&self) -> i64;
-
-    /// Whether there is no sample.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The batch on another device.
-    ///
-    /// # Errors
-    /// When the device has no memory left.
-    fn to_device(self, device: Device) -> Result<Self>
-    where
-        Self: Sized;
-
-    /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
-    fn shapes(&self) -> String;
-}
-
-impl Batch for Tensor {
-    fn len(&self) -> i64 {
-        self.size().first().copied().unwrap_or(0)
-    }
-
-    fn to_device(self, device: Device) -> Result<Tensor> {
-        if self.device() == device {
-            Ok(self)
-        } else {
-            Ok(self.f_to_device(device)?)
-        }
-    }
-
-    fn shapes(&self) -> String {
-        format!("{:?}", self.size())
-    }
-}
-
-impl Batch for (Tensor, Tensor) {
-    fn len(&self) -> i64 {
-        self.0.len()
-    }
-
-    fn to_device(self, device: Device) -> Result<Self> {
-        Ok((self.0.to_device(device)?, self.1.to_device(device)?))
-    }
-
-    fn shapes(&self) -> String {
-        format!("{:?}, {:?}", self.0.size(), self.1.size())
-    }
-}
+use tch::{IndexOp, Tensor};
 
 /// Samples that can be reached by number.
 pub trait Dataset: 'static {
@@ -79,6 +25,18 @@ pub trait Dataset: 'static {
     /// # Errors
     /// When a sample cannot be read.
     fn batch(&self, indices: &[i64]) -> Result<Self::Batch>;
+}
+
+impl<D: Dataset> Dataset for Rc<D> {
+    type Batch = D::Batch;
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn batch(&self, indices: &[i64]) -> Result<Self::Batch> {
+        (**self).batch(indices)
+    }
 }
 
 /// Inputs and targets in two tensors, sample by sample along their first dimension.
@@ -117,6 +75,41 @@ impl TensorDataset {
     /// The targets.
     pub fn y(&self) -> &Tensor {
         &self.y
+    }
+
+    /// Checks that the targets are labels of so many classes: whole numbers from 0. A GPU cannot say which label was wrong,
+    /// and fails for good.
+    ///
+    /// # Errors
+    /// When they are of another kind than `Kind::Int64`, or one is outside; the message says which.
+    pub fn classes(self, classes: i64) -> Result<TensorDataset> {
+        if self.y.kind() != tch::Kind::Int64 {
+            return Err(Error::new(
+                Kind::Label,
+                format!("labels are of Kind::Int64, not Kind::{:?}", self.y.kind()),
+            )
+            .hint("convert them: `y.to_kind(Kind::Int64)`"));
+        }
+        let wrong = self
+            .y
+            .reshape([-1])
+            .lt(0)
+            .logical_or(&self.y.reshape([-1]).ge(classes))
+            .nonzero();
+        if wrong.size()[0] > 0 {
+            let first = wrong.int64_value(&[0, 0]);
+            let label = self.y.reshape([-1]).int64_value(&[first]);
+            return Err(Error::new(
+                Kind::Label,
+                format!(
+                    "{} labels are outside of 0 to {}; the first is {label}, at {first}",
+                    wrong.size()[0],
+                    classes - 1
+                ),
+            )
+            .hint("labels count from 0"));
+        }
+        Ok(self)
     }
 
     /// The same samples in an order that depends on the seed alone.
@@ -183,10 +176,19 @@ pub struct DataLoader<B: Batch> {
 }
 
 impl<B: Batch> DataLoader<B> {
-    /// Batches of one sample, in order.
-    pub fn new(dataset: Rc<dyn Dataset<Batch = B>>) -> DataLoader<B> {
+    /// Batches of one sample, in order. A dataset that several loaders share is given as `Rc`.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let x = Tensor::arange(10, (Kind::Float, Device::Cpu));
+    /// let loader = DataLoader::new(TensorDataset::new(x.shallow_clone(), x)?).batch_size(4).shuffle(true);
+    /// let sizes: Vec<i64> = loader.epoch(1, 0).map(|batch| Ok(batch?.len())).collect::<Result<_>>()?;
+    /// assert_eq!(sizes, [4, 4, 2]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn new(dataset: impl Dataset<Batch = B>) -> DataLoader<B> {
         DataLoader {
-            dataset,
+            dataset: Rc::new(dataset),
             batch_size: 1,
             shuffle: false,
         }
@@ -349,7 +351,7 @@ impl DataModule for Data {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind as TKind;
+    use tch::{Device, Kind as TKind};
 
     fn numbers(n: i64) -> Rc<TensorDataset> {
         let x = Tensor::arange(n, (TKind::Int64, Device::Cpu));
@@ -395,6 +397,29 @@ mod tests {
         assert_eq!(error.message(), "3 inputs but 4 targets (shapes [3, 2] and [4])");
         let error = numbers(4).split(1.5).unwrap_err();
         assert_eq!(error.message(), "a fraction is between 0 and 1, not 1.5");
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        let _turn = crate::tests::in_turn();
+        let with = |labels: &[i64]| {
+            let y = Tensor::from_slice(labels);
+            TensorDataset::new(y.shallow_clone(), y).unwrap().classes(10).map(drop)
+        };
+        assert!(with(&[0, 9, 3]).is_ok());
+        assert_eq!(
+            with(&[0, 10, -1]).unwrap_err().to_string(),
+            "2 labels are outside of 0 to 9; the first is 10, at 1\nhint: labels count from 0"
+        );
+        let x = Tensor::zeros([3], (TKind::Float, Device::Cpu));
+        let error = TensorDataset::new(x.shallow_clone(), x)
+            .unwrap()
+            .classes(10)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "labels are of Kind::Int64, not Kind::Float\nhint: convert them: `y.to_kind(Kind::Int64)`"
+        );
     }
 
     #[test]

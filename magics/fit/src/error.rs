@@ -94,21 +94,43 @@ impl Error {
             return Error::new(Kind::Label, format!("label {label} is outside of the model's classes"))
                 .hint("labels count from 0: the last layer needs as many outputs as there are classes");
         }
+        if line.contains("device-side assert triggered") {
+            return Error::new(Kind::Label, "an index was outside of its range on the GPU, usually a label outside of the model's classes; the GPU cannot be used until the kernel is restarted")
+                .hint("restart the kernel, then check the labels with `TensorDataset::new(x, y)?.classes(10)?`, or train with `--accelerator cpu`, which names the label");
+        }
+        if line.contains("index out of range in self") {
+            return Error::new(
+                Kind::Label,
+                "an index is outside of the table: of an embedding's entries, for example",
+            )
+            .hint("indices count from 0 and must be less than the number of entries");
+        }
+        if line.contains("Expected all tensors to be on the same device") {
+            return Error::new(Kind::Device, "tensors are on different devices")
+                .hint("make new tensors where the input is: `(Kind::Float, x.device())`");
+        }
         if line.contains("out of memory") || line.contains("DefaultCPUAllocator: can't allocate memory") {
             return Error::new(Kind::Memory, "the device has no memory left").hint("use a smaller batch size");
         }
         if line.contains("expected scalar type")
+            || line.contains("Expected floating point type")
+            || line.contains("target dtype")
             || line.contains("Found dtype")
             || line.contains("must have the same dtype")
         {
             return Error::new(Kind::Shape, format!("element types do not fit: {line}"))
                 .hint("inputs are usually Kind::Float and labels Kind::Int64: convert with `.to_kind(…)`");
         }
-        if line.contains("The size of tensor a")
-            || line.contains("shape")
-            || line.contains("size mismatch")
-            || line.contains("Expected input batch_size")
-        {
+        let shape = [
+            "The size of tensor a",
+            "shape",
+            "size mismatch",
+            "Expected input batch_size",
+            "Sizes of tensors must match",
+            "expected input[",
+            "target tensor expected",
+        ];
+        if shape.iter().any(|words| line.contains(words)) {
             return Error::new(Kind::Shape, format!("shapes do not fit: {line}"));
         }
         Error::new(Kind::Torch, line)
@@ -186,6 +208,18 @@ mod tests {
         assert_eq!(memory.kind(), Kind::Memory);
         let kind = Error::from_torch("expected scalar type Long but found Float");
         assert!(kind.to_string().contains("convert with"), "{kind}");
+        let fault = Error::from_torch(
+            "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported",
+        );
+        assert_eq!(fault.kind(), Kind::Label);
+        assert!(fault.hint_text().unwrap().starts_with("restart the kernel"));
+        let devices = Error::from_torch(
+            "Expected all tensors to be on the same device, but got mat2 is on cuda:0, different from other tensors on cpu",
+        );
+        assert_eq!(
+            devices.to_string(),
+            "tensors are on different devices\nhint: make new tensors where the input is: `(Kind::Float, x.device())`"
+        );
         let other = Error::from_torch("something else\nframe #0: c10::Error");
         assert_eq!(other.message(), "something else");
     }
@@ -202,12 +236,55 @@ mod tests {
             "shapes do not fit: the input is 2x3, the layer's weight 4x5"
         );
         let logits = Tensor::ones([2, 3], cpu);
-        let error = logits
-            .f_cross_entropy_loss::<Tensor>(&Tensor::from_slice(&[0i64, 7]), None, tch::Reduction::Mean, -100, 0.0)
-            .unwrap_err();
+        let loss = |labels: &Tensor| {
+            Error::from(
+                logits
+                    .f_cross_entropy_loss::<Tensor>(labels, None, tch::Reduction::Mean, -100, 0.0)
+                    .unwrap_err(),
+            )
+        };
         assert_eq!(
-            Error::from(error).message(),
+            loss(&Tensor::from_slice(&[0i64, 7])).message(),
             "label 7 is outside of the model's classes"
         );
+        assert_eq!(
+            loss(&Tensor::from_slice(&[0i64, -1])).message(),
+            "label -1 is outside of the model's classes"
+        );
+        assert_eq!(
+            loss(&Tensor::from_slice(&[0i64])).message(),
+            "shapes do not fit: Expected input batch_size (2) to match target batch_size (1)."
+        );
+        let kinds = loss(&Tensor::from_slice(&[0.0f32, 1.0]));
+        assert!(
+            kinds.to_string().starts_with("element types do not fit: ") && kinds.hint_text().is_some(),
+            "{kinds}"
+        );
+        let table = Tensor::ones([3, 2], cpu);
+        let error = Tensor::f_embedding(&table, &Tensor::from_slice(&[5i64]), -1, false, false).unwrap_err();
+        assert!(
+            Error::from(error)
+                .message()
+                .starts_with("an index is outside of the table")
+        );
+        let image = Tensor::ones([2, 3, 8, 8], cpu);
+        let error = image
+            .f_conv2d::<Tensor>(&Tensor::ones([4, 1, 3, 3], cpu), None, 1, 0, 1, 1)
+            .unwrap_err();
+        assert_eq!(Error::from(error).kind(), Kind::Shape);
+        let error = Tensor::f_cat(&[&table, &Tensor::ones([3, 3], cpu)], 0).unwrap_err();
+        assert_eq!(Error::from(error).kind(), Kind::Shape);
+        // Whatever it is, it is short.
+        for error in [
+            image.f_view([7, 7]).unwrap_err(),
+            image.f_softmax(9, tch::Kind::Float).unwrap_err(),
+            Tensor::f_zeros([-1], cpu).unwrap_err(),
+        ] {
+            let error = Error::from(error);
+            assert!(
+                error.message().lines().count() == 1 && !error.message().contains("Exception raised"),
+                "{error}"
+            );
+        }
     }
 }

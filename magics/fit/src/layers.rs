@@ -4,8 +4,9 @@
 //! `torch.nn` does, so the same seed gives the same weights.
 
 use crate::error::{Error, Kind, Result};
+use crate::path::{Mode, Path};
 use tch::Tensor;
-use tch::nn::{Init, Path, VarStore};
+use tch::nn::{Init, VarStore};
 
 /// A fully connected layer: `x · weightᵀ + bias`.
 #[derive(Debug)]
@@ -17,12 +18,12 @@ pub struct Linear {
 }
 
 /// Makes a [`Linear`] layer with parameters `weight` and `bias` under `path`; both are drawn from ±1/√`inputs`, the weight
-/// first (`torch.nn.Linear`).
+/// first (`torch.nn.Linear`). Shape: `[…, inputs]` to `[…, outputs]`.
 pub fn linear(path: Path, inputs: i64, outputs: i64) -> Linear {
     let init = uniform(inputs);
     Linear {
-        weight: path.var("weight", &[outputs, inputs], init),
-        bias: path.var("bias", &[outputs], init),
+        weight: path.parameter("weight", &[outputs, inputs], init),
+        bias: path.parameter("bias", &[outputs], init),
     }
 }
 
@@ -55,12 +56,13 @@ pub struct Conv2d {
     padding: i64,
 }
 
-/// Makes a [`Conv2d`] layer with a square kernel, stride 1 and no padding (`torch.nn.Conv2d`).
+/// Makes a [`Conv2d`] layer with a square kernel, stride 1 and no padding (`torch.nn.Conv2d`). Shape: `[n, inputs, h, w]` to
+/// `[n, outputs, (h + 2 · padding - kernel) / stride + 1, …]`.
 pub fn conv2d(path: Path, inputs: i64, outputs: i64, kernel: i64) -> Conv2d {
     let init = uniform(inputs * kernel * kernel);
     Conv2d {
-        weight: path.var("weight", &[outputs, inputs, kernel, kernel], init),
-        bias: path.var("bias", &[outputs], init),
+        weight: path.parameter("weight", &[outputs, inputs, kernel, kernel], init),
+        bias: path.parameter("bias", &[outputs], init),
         stride: 1,
         padding: 0,
     }
@@ -93,14 +95,57 @@ impl tch::nn::Module for Conv2d {
     }
 }
 
-/// Refuses parameters that were made under a name already taken: tch renames the second one in silence, and no
-/// checkpoint finds it again.
+/// Sets numbers to zero at random while the model is trained, and scales the others so that the sum stays the same; in
+/// validation, test and afterwards it does nothing.
+#[derive(Debug)]
+pub struct Dropout {
+    probability: f64,
+    mode: Mode,
+}
+
+/// Makes a [`Dropout`] layer that drops a number with this probability, between 0 and 1 (`torch.nn.Dropout`). It has no
+/// parameters: `path` is the model's, which knows whether it is trained.
+///
+/// ```
+/// # use lightcell::prelude::*;
+/// # struct Net { l1: Linear, drop: Dropout }
+/// # fn new(p: &Path) -> Net {
+/// Net { l1: linear(p / "l1", 64, 10), drop: dropout(p, 0.5) }
+/// # }
+/// # fn forward(net: &Net, x: &Tensor) -> Tensor {
+/// // in `forward`:
+/// net.drop.forward(&net.l1.forward(x).relu())
+/// # }
+/// ```
+pub fn dropout(path: &Path, probability: f64) -> Dropout {
+    Dropout {
+        probability,
+        mode: path.mode(),
+    }
+}
+
+impl Dropout {
+    /// Any shape to the same shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.dropout(self.probability, self.mode.training())
+    }
+}
+
+impl tch::nn::Module for Dropout {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        Dropout::forward(self, x)
+    }
+}
+
+/// Refuses parameters that were made under a name already taken: tch adds `__` and a number to the second one in silence,
+/// and no checkpoint finds it again.
 pub(crate) fn check_names(vars: &VarStore) -> Result<()> {
-    let mut clashes: Vec<String> = vars
-        .variables()
-        .into_keys()
-        .filter_map(|name| name.rsplit_once("__").map(|(name, _)| name.to_owned()))
-        .collect();
+    let all = vars.variables();
+    let taken = |name: &String| {
+        let (first, number) = name.rsplit_once("__")?;
+        (number.parse::<u64>().is_ok() && all.contains_key(first)).then(|| first.to_owned())
+    };
+    let mut clashes: Vec<String> = all.keys().filter_map(taken).collect();
     clashes.sort();
     clashes.dedup();
     if clashes.is_empty() {
@@ -116,6 +161,7 @@ pub(crate) fn check_names(vars: &VarStore) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Store;
     use tch::Device;
 
     /// `torch.manual_seed(0); torch.nn.Linear(4, 3)` in PyTorch 2.13 on the CPU.
@@ -123,8 +169,8 @@ mod tests {
     fn linear_draws_as_pytorch() {
         let _turn = crate::tests::in_turn();
         tch::manual_seed(0);
-        let vars = VarStore::new(Device::Cpu);
-        let layer = linear(&vars.root() / "l", 4, 3);
+        let store = Store::new(Device::Cpu);
+        let layer = linear(store.root() / "l", 4, 3);
         let weight: Vec<f32> = Vec::try_from(&layer.weight.flatten(0, -1)).unwrap();
         let bias: Vec<f32> = Vec::try_from(&layer.bias).unwrap();
         let expected = [
@@ -141,17 +187,18 @@ mod tests {
     #[test]
     fn names_are_pytorchs_and_a_clash_is_an_error() {
         let _turn = crate::tests::in_turn();
-        let vars = VarStore::new(Device::Cpu);
-        let root = vars.root();
+        let store = Store::new(Device::Cpu);
+        let root = store.root();
         let _first = linear(&root / "fc", 2, 2);
         let _conv = conv2d(&root / "conv", 1, 2, 3).padding(1);
-        let mut names: Vec<_> = vars.variables().into_keys().collect();
+        let mut names: Vec<_> = store.vars.variables().into_keys().collect();
         names.sort();
         assert_eq!(names, ["conv.bias", "conv.weight", "fc.bias", "fc.weight"]);
-        assert!(check_names(&vars).is_ok());
+        let _own = root.parameter("l__2", &[1], Init::Const(0.0));
+        assert!(check_names(&store.vars).is_ok());
         let _second = linear(&root / "fc", 2, 2);
         assert_eq!(
-            check_names(&vars).unwrap_err().message(),
+            check_names(&store.vars).unwrap_err().message(),
             "two parameters have the same name: fc.bias, fc.weight"
         );
     }
@@ -159,10 +206,28 @@ mod tests {
     #[test]
     fn convolution_keeps_the_size_with_padding() {
         let _turn = crate::tests::in_turn();
-        let vars = VarStore::new(Device::Cpu);
-        let conv = conv2d(&vars.root() / "c", 1, 4, 3).padding(1);
+        let store = Store::new(Device::Cpu);
+        let conv = conv2d(store.root() / "c", 1, 4, 3).padding(1);
         let x = Tensor::zeros([2, 1, 8, 8], (tch::Kind::Float, Device::Cpu));
         assert_eq!(conv.forward(&x).size(), [2, 4, 8, 8]);
         assert_eq!(conv.stride(2).forward(&x).size(), [2, 4, 4, 4]);
+    }
+
+    #[test]
+    fn dropout_drops_in_training_only() {
+        let _turn = crate::tests::in_turn();
+        let store = Store::new(Device::Cpu);
+        let layer = dropout(&store.root(), 0.25);
+        let x = Tensor::ones([10_000], (tch::Kind::Float, Device::Cpu));
+        assert_eq!(layer.forward(&x), x);
+        store.mode.set_training(true);
+        let out = layer.forward(&x);
+        let kept = out
+            .gt(0.0)
+            .to_kind(tch::Kind::Float)
+            .mean(tch::Kind::Float)
+            .double_value(&[]);
+        assert!((kept - 0.75).abs() < 0.02, "{kept}");
+        assert!((out.max().double_value(&[]) - 1.0 / 0.75).abs() < 1e-6);
     }
 }

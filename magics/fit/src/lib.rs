@@ -6,28 +6,36 @@
 //!
 //! See [`LightningModule`] for a whole example.
 
+mod batch;
 mod data;
 mod error;
 mod fit;
+mod history;
 mod layers;
 mod looping;
+mod means;
 mod mnist;
 mod module;
 pub mod notebook;
 mod optim;
+mod path;
 mod progress;
 mod readers;
 mod show;
+mod steps;
 mod trainer;
 
-pub use data::{Batch, Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
+pub use batch::Batch;
+pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
-pub use fit::{EpochRecord, Fit, History};
-pub use layers::{Conv2d, Linear, conv2d, linear};
+pub use fit::Fit;
+pub use history::{EpochRecord, History};
+pub use layers::{Conv2d, Dropout, Linear, conv2d, dropout, linear};
 pub use lightcell_events::run::{Metrics, Stage};
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, adam, adamw, sgd};
+pub use path::Path;
 pub use readers::{csv, idx};
 pub use show::image_grid;
 pub use trainer::{Limit, Trainer};
@@ -38,11 +46,11 @@ pub use {serde, tch};
 pub mod prelude {
     pub use crate::hparams;
     pub use crate::{
-        Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Error, Fit, HParams, LightningModule, Limit, Linear,
-        Optim, Result, Step, TensorDataset, Trainer, adam, adamw, conv2d, csv, idx, image_grid, linear, mnist, sgd,
+        Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Dropout, Error, Fit, HParams, LightningModule, Limit,
+        Linear, Optim, Path, Result, Step, TensorDataset, Trainer, adam, adamw, conv2d, csv, dropout, idx, image_grid,
+        linear, mnist, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
-    pub use tch::nn::Path;
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};
 }
 

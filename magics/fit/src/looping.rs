@@ -1,12 +1,14 @@
 //! The training loop. It knows the user's module only through [`Work`], so it is compiled once.
 
 use crate::error::{Error, Kind, Result};
-use crate::fit::{EpochRecord, History, Progress};
+use crate::history::{EpochRecord, History};
+use crate::means::{self, Means};
 use crate::module::Step;
+use crate::path::Mode;
 use crate::progress::Reporter;
+use crate::steps::guarded;
 use crate::trainer::{Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
-use std::collections::BTreeMap;
 use std::time::Instant;
 use tch::{Device, Tensor, nn};
 
@@ -20,21 +22,36 @@ pub(crate) trait Work {
     fn load(&mut self) -> Option<Result<i64>>;
     /// Runs the step of this stage on the batch; in training, gives the loss.
     fn step(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
-    /// Shapes of the batch, for messages.
+    /// Shapes of the batch, in brackets, for messages.
     fn shapes(&self) -> String;
     /// Calls a hook.
-    fn hook(&mut self, hook: Hook) -> Result<()>;
+    fn hook(&mut self, hook: Hook, cx: &mut Step) -> Result<()>;
 }
 
-/// The module's hooks.
+/// The module's hooks that the loop calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Hook {
     FitStart,
     FitEnd,
-    TrainEpochStart(u64),
-    TrainEpochEnd(u64),
-    ValidationEpochStart(u64),
-    ValidationEpochEnd(u64),
+    TrainEpochStart,
+    TrainEpochEnd,
+    TrainBatchEnd,
+    ValidationEpochStart,
+    ValidationEpochEnd,
+}
+
+impl Hook {
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::FitStart => "on_fit_start",
+            Hook::FitEnd => "on_fit_end",
+            Hook::TrainEpochStart => "on_train_epoch_start",
+            Hook::TrainEpochEnd => "on_train_epoch_end",
+            Hook::TrainBatchEnd => "on_train_batch_end",
+            Hook::ValidationEpochStart => "on_validation_epoch_start",
+            Hook::ValidationEpochEnd => "on_validation_epoch_end",
+        }
+    }
 }
 
 /// What is reported of the model.
@@ -44,156 +61,150 @@ pub(crate) struct About {
     pub parameters: u64,
 }
 
-/// Means of logged values, weighted by the size of their batches.
-#[derive(Debug, Default)]
-pub(crate) struct Means {
-    sums: BTreeMap<String, (f64, f64)>,
-    /// Logged and not yet read: reading waits for the device.
-    pending: Vec<(String, crate::module::Value, i64)>,
-    newest: Metrics,
+/// How far a run has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub device: Device,
+    pub seed: u64,
+    /// Epochs begun and ended.
+    pub epoch: u64,
+    /// Optimizer steps.
+    pub step: u64,
+    pub status: Status,
 }
 
-/// On a device with a queue of its own, values are read so many at a time.
+/// What the loop changes, beside the module itself.
+pub(crate) struct State<'a> {
+    pub optimizer: &'a mut nn::Optimizer,
+    pub mode: &'a Mode,
+    pub progress: &'a mut Progress,
+    pub history: &'a mut History,
+    pub losses: &'a mut Vec<f64>,
+}
+
+/// On a device with a queue of its own, losses are read at most so many at a time.
 const PENDING: usize = 256;
 
-impl Means {
-    /// Takes what a step logged.
-    pub fn take(&mut self, cx: &mut Step, len: i64) {
-        for (name, value) in cx.logged.drain(..) {
-            self.pending.push((name, value, len));
-        }
-    }
-
-    /// Reads what is pending.
-    pub fn read(&mut self) {
-        for (name, value, len) in self.pending.drain(..) {
-            let value = value.read();
-            let (sum, weight) = self.sums.entry(name.clone()).or_default();
-            *sum += value * len as f64;
-            *weight += len as f64;
-            self.newest.insert(name, value);
-        }
-    }
-
-    /// The newest values. JSON knows no NaN: such values are left out.
-    pub fn newest(&mut self) -> Metrics {
-        self.read();
-        self.newest
-            .iter()
-            .filter(|(_, value)| value.is_finite())
-            .map(|(name, value)| (name.clone(), *value))
-            .collect()
-    }
-
-    /// The means so far.
-    pub fn means(&mut self) -> Metrics {
-        self.read();
-        self.sums
-            .iter()
-            .map(|(name, (sum, weight))| (name.clone(), sum / weight))
-            .collect()
-    }
-}
-
-/// Trains from where `progress` stands.
+/// Trains from where `state` stands.
 pub(crate) fn run(
     work: &mut dyn Work,
-    optimizer: &mut nn::Optimizer,
-    progress: &mut Progress,
-    history: &mut History,
+    state: State,
     trainer: &Trainer,
     about: About,
+    mut reporter: Reporter,
 ) -> Option<Error> {
     let begun = Instant::now();
-    let mut reporter = Reporter::new();
-    lightcell_cell::clear_stop();
-    let first_epoch = progress.epoch;
+    let first_epoch = state.progress.epoch;
     let epochs = if trainer.fast_dev_run.is_some() {
         1
     } else {
         trainer.max_epochs
     };
     let cap = |limit: crate::trainer::Limit, all: u64| trainer.fast_dev_run.map_or(limit.of(all), |n| n.min(all));
-    let train_batches = cap(trainer.limit_train_batches, work.batches(Stage::Train));
-    let val_batches = cap(trainer.limit_val_batches, work.batches(Stage::Validate));
+    let all_batches = work.batches(Stage::Train);
     let mut pass = Loop {
-        work,
-        optimizer,
-        progress,
-        reporter: &mut reporter,
-        last_epoch: first_epoch + epochs,
-        train_batches,
-        val_batches,
-        last_step: u64::try_from(trainer.max_steps).ok(),
+        last_epoch: first_epoch.saturating_add(epochs),
+        train_batches: cap(trainer.limit_train_batches, all_batches),
+        all_batches,
+        val_batches: cap(trainer.limit_val_batches, work.batches(Stage::Validate)),
+        last_step: u64::try_from(trainer.max_steps)
+            .ok()
+            .map(|steps| state.progress.step.saturating_add(steps)),
         last_loss: None,
+        work,
+        state,
+        reporter: &mut reporter,
     };
     pass.reporter.send(&RunEvent::Started {
         version: run::VERSION,
         run: pass.reporter.run().to_owned(),
         model: about.model.to_owned(),
-        device: device_name(pass.progress.device),
+        device: device_name(pass.state.progress.device),
         first_epoch,
         max_epochs: pass.last_epoch,
-        train_batches,
-        val_batches,
+        train_batches: pass.train_batches,
+        val_batches: pass.val_batches,
         parameters: about.parameters,
         hparams: about.hparams,
     });
-    let outcome = pass.all(history);
-    let ended = pass.work.hook(Hook::FitEnd);
+    let outcome = pass.all();
+    pass.state.mode.set_training(false);
+    let ended = pass.fit_hook(Hook::FitEnd);
     let outcome = outcome.and_then(|status| ended.map(|()| status));
     let (status, error) = match outcome {
         Ok(status) => (status, None),
         Err(error) => (Status::Failed, Some(error)),
     };
-    progress.status = status;
-    reporter.finished(status, progress, begun.elapsed().as_secs_f64(), error.as_ref());
+    pass.state.progress.status = status;
+    let progress = pass.state.progress.clone();
+    reporter.finished(status, &progress, begun.elapsed().as_secs_f64(), error.as_ref());
     error
+}
+
+/// Whether a pass over the data came to its end.
+#[derive(PartialEq)]
+enum Pass {
+    Whole,
+    /// The user stopped it.
+    Cut,
 }
 
 struct Loop<'a> {
     work: &'a mut dyn Work,
-    optimizer: &'a mut nn::Optimizer,
-    progress: &'a mut Progress,
+    state: State<'a>,
     reporter: &'a mut Reporter,
     last_epoch: u64,
     train_batches: u64,
+    all_batches: u64,
     val_batches: u64,
     last_step: Option<u64>,
     last_loss: Option<(u64, f64)>,
 }
 
 impl Loop<'_> {
-    fn all(&mut self, history: &mut History) -> Result<Status> {
-        if self.train_batches == 0 {
+    fn all(&mut self) -> Result<Status> {
+        if self.all_batches == 0 {
             return Err(
                 Error::new(Kind::Data, "there are no training data: the data set is empty")
                     .hint("look at the shape of what you loaded: `data.train_dataloader().samples()`"),
             );
         }
-        self.work.hook(Hook::FitStart)?;
-        while self.progress.epoch < self.last_epoch && !self.steps_done() {
-            let epoch = self.progress.epoch;
+        if self.train_batches == 0 {
+            return Err(Error::new(
+                Kind::Option,
+                format!(
+                    "limit-train-batches leaves none of the {} training batches",
+                    self.all_batches
+                ),
+            )
+            .hint(
+                "a whole number counts batches, a number with a point is a share of them: 1 is one batch, 1.0 is all",
+            ));
+        }
+        self.fit_hook(Hook::FitStart)?;
+        while self.state.progress.epoch < self.last_epoch && !self.steps_done() {
+            let epoch = self.state.progress.epoch;
             let begun = Instant::now();
             let mut metrics = Metrics::new();
-            let stopped = self.train(epoch, &mut metrics)?;
-            if stopped {
-                // The part of the epoch that was trained counts in the model, not in the history.
+            if self.train(epoch, &mut metrics)? == Pass::Cut {
+                // The part of the epoch that was trained counts in the model and in the steps' losses, not in the history.
                 return Ok(Status::Stopped);
             }
-            if self.val_batches > 0 {
-                self.validate(epoch, &mut metrics)?;
-            }
-            self.progress.epoch += 1;
+            let stopped =
+                self.reporter.stopped() || self.val_batches > 0 && self.validate(epoch, &mut metrics)? == Pass::Cut;
+            // After validation: Lightning's order.
+            self.state.mode.set_training(true);
+            self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut metrics)?;
+            self.state.progress.epoch += 1;
             let record = EpochRecord {
                 epoch,
-                step: self.progress.step,
+                step: self.state.progress.step,
                 metrics,
                 seconds: begun.elapsed().as_secs_f64(),
             };
             self.reporter.epoch(&record);
-            history.0.push(record);
-            if lightcell_cell::stop_requested() {
+            self.state.history.0.push(record);
+            if stopped {
                 return Ok(Status::Stopped);
             }
         }
@@ -201,39 +212,79 @@ impl Loop<'_> {
     }
 
     fn steps_done(&self) -> bool {
-        self.last_step.is_some_and(|last| self.progress.step >= last)
+        self.last_step.is_some_and(|last| self.state.progress.step >= last)
     }
 
-    /// One pass over the training data; `true` when the user stopped it.
-    fn train(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<bool> {
-        self.work.hook(Hook::TrainEpochStart(epoch))?;
-        self.work.begin(Stage::Train, self.progress.seed, epoch);
-        let mut means = Means::default();
-        let mut losses: Vec<(u64, Tensor)> = Vec::new();
+    fn cx(&self, stage: Stage, batch: u64) -> Step {
+        Step::new(stage, self.state.progress.epoch, batch, self.state.progress.step)
+    }
+
+    fn fit_hook(&mut self, hook: Hook) -> Result<()> {
+        let mut cx = self.cx(Stage::Train, 0);
+        self.work.hook(hook, &mut cx)?;
+        match cx.logged.first() {
+            Some((name, _)) => Err(Error::new(
+                Kind::Model,
+                format!(
+                    "{}: `{name}` cannot be logged here: it belongs to no step and no epoch",
+                    hook.name()
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn epoch_hook(&mut self, hook: Hook, stage: Stage, metrics: &mut Metrics) -> Result<()> {
+        let mut cx = self.cx(stage, 0);
+        self.work.hook(hook, &mut cx)?;
+        cx.checked().map_err(|error| error.at(hook.name()))?;
+        metrics.extend(cx.logged.into_iter().map(|(name, value)| (name, value.read())));
+        Ok(())
+    }
+
+    /// One pass over the training data.
+    fn train(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
+        let seed = self.state.progress.seed;
+        self.state.mode.set_training(true);
+        // libtorch's own generator serves dropout. Its stream, too, is a function of seed and epoch: neither a validation
+        // loader nor a run in two parts moves it.
+        tch::manual_seed(stream(seed, epoch));
+        self.epoch_hook(Hook::TrainEpochStart, Stage::Train, metrics)?;
+        self.work.begin(Stage::Train, seed, epoch);
+        let mut means = Means::new(self.state.progress.device);
+        let mut losses: Vec<Tensor> = Vec::new();
         // On the CPU a value is there when the step returns, and reading costs nothing.
-        let at_once = self.progress.device == Device::Cpu;
+        let at_once = self.state.progress.device == Device::Cpu;
         let begun = Instant::now();
         for batch in 0..self.train_batches {
             if self.steps_done() {
                 break;
             }
             let Some(len) = self.work.load() else { break };
-            let mut cx = Step::new(Stage::Train, epoch, batch, self.progress.step);
-            let loss = len.and_then(|len| {
-                let loss = self.work.step(&mut cx)?;
-                means.take(&mut cx, len);
-                loss.ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))
-            });
-            let loss = loss
-                .and_then(|loss| self.improve(&loss).map(|()| loss))
-                .map_err(|error| self.place(error, epoch, batch))?;
-            self.progress.step += 1;
-            losses.push((self.progress.step, loss.detach()));
-            let last = batch + 1 == self.train_batches;
-            let due = self.reporter.due() || last;
-            if due || at_once || losses.len() >= PENDING {
+            let trained = len.and_then(|len| self.train_batch(batch, len, at_once, &mut means));
+            let loss = match trained {
+                Ok(loss) => loss,
+                // A loss that is no number is no fault of this batch alone.
+                Err(error) if error.kind() == Kind::NonFinite => return Err(error),
+                Err(error) => {
+                    return Err(error.at(&format!(
+                        "batch {} of epoch {}{}",
+                        batch + 1,
+                        epoch + 1,
+                        self.work.shapes()
+                    )));
+                }
+            };
+            self.state.progress.step += 1;
+            if !at_once {
+                losses.push(loss);
+            }
+            let last = batch + 1 == self.train_batches || self.steps_done();
+            let stopped = self.reporter.stopped();
+            let due = last || stopped || self.reporter.due();
+            if due || losses.len() >= PENDING {
                 self.check(&mut losses)?;
-                means.read();
+                means.read()?;
             }
             if due {
                 let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
@@ -242,104 +293,143 @@ impl Loop<'_> {
                     epoch,
                     batch + 1,
                     self.train_batches,
-                    self.progress.step,
+                    self.state.progress.step,
                     means.newest(),
                     rate,
                 );
             }
-            if lightcell_cell::stop_requested() {
-                self.check(&mut losses)?;
-                return Ok(!last || self.val_batches > 0);
+            if stopped && !last {
+                return Ok(Pass::Cut);
             }
         }
         self.check(&mut losses)?;
-        metrics.append(&mut means.means());
-        self.work.hook(Hook::TrainEpochEnd(epoch))?;
-        Ok(false)
+        metrics.append(&mut means.means()?);
+        Ok(Pass::Whole)
     }
 
-    fn improve(&mut self, loss: &Tensor) -> Result<()> {
-        if loss.numel() != 1 {
-            return Err(Error::new(
-                Kind::Shape,
-                format!("the loss must have one element, not the shape {:?}", loss.size()),
-            )
-            .hint("take its mean: `loss.mean(Kind::Float)`"));
+    /// Trains on the batch that is loaded; gives its loss.
+    fn train_batch(&mut self, batch: u64, len: i64, at_once: bool, means: &mut Means) -> Result<Tensor> {
+        let mut cx = self.cx(Stage::Train, batch);
+        let loss = self
+            .work
+            .step(&mut cx)?
+            .ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
+        cx.checked()?;
+        guarded(|| usable(&loss))?;
+        if at_once {
+            // Before the step: the parameters stay good.
+            let value = f64::try_from(loss.reshape([-1]).get(0))?;
+            self.good(self.state.progress.step + 1, value)?;
         }
-        if !loss.requires_grad() {
-            return Err(Error::new(Kind::Model, "the loss does not depend on the parameters")
-                .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
-        }
-        self.optimizer.zero_grad();
-        crate::fit::guarded(|| {
+        let optimizer = &mut *self.state.optimizer;
+        guarded(|| {
+            optimizer.zero_grad();
             loss.f_backward()?;
-            self.optimizer.step();
+            optimizer.step();
             Ok(())
-        })
+        })?;
+        self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
+        cx.checked()?;
+        means.take(&mut cx, len);
+        Ok(loss.detach())
     }
 
-    /// Reads the losses; the first that is no number ends the run.
-    fn check(&mut self, losses: &mut Vec<(u64, Tensor)>) -> Result<()> {
-        for (step, loss) in losses.drain(..) {
-            let value = f64::try_from(&loss)?;
-            if !value.is_finite() {
-                let before = match self.last_loss {
-                    Some((step, loss)) => format!("the last good one was {loss:.4} at step {step}"),
-                    None => "it was so from the first step".to_owned(),
-                };
-                return Err(Error::new(Kind::NonFinite, format!("the loss is {value} at step {step}; {before}"))
-                    .hint("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"));
-            }
-            self.last_loss = Some((step, value));
+    /// Reads the losses of the newest steps; the first that is no number ends the run.
+    fn check(&mut self, losses: &mut Vec<Tensor>) -> Result<()> {
+        let first = self.state.progress.step + 1 - losses.len() as u64;
+        let values = means::read_all(losses)?;
+        losses.clear();
+        values
+            .into_iter()
+            .zip(first..)
+            .try_for_each(|(value, step)| self.good(step, value))
+    }
+
+    fn good(&mut self, step: u64, loss: f64) -> Result<()> {
+        if !loss.is_finite() {
+            let before = match self.last_loss {
+                Some((step, loss)) => format!("the last good one was {loss:.4} at step {step}"),
+                None => "it was so from the first step".to_owned(),
+            };
+            return Err(Error::new(Kind::NonFinite, format!("the loss is {loss} at step {step}; {before}"))
+                .hint("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"));
         }
+        self.last_loss = Some((step, loss));
+        self.state.losses.push(loss);
         Ok(())
     }
 
-    fn validate(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<()> {
+    fn validate(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
         let _guard = tch::no_grad_guard();
-        self.work.hook(Hook::ValidationEpochStart(epoch))?;
-        self.work.begin(Stage::Validate, self.progress.seed, epoch);
-        let mut means = Means::default();
+        self.state.mode.set_training(false);
+        self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, metrics)?;
+        self.work.begin(Stage::Validate, self.state.progress.seed, epoch);
+        let mut means = Means::new(self.state.progress.device);
         let begun = Instant::now();
         for batch in 0..self.val_batches {
             let Some(len) = self.work.load() else { break };
-            let mut cx = Step::new(Stage::Validate, epoch, batch, self.progress.step);
-            len.and_then(|len| {
+            let mut cx = self.cx(Stage::Validate, batch);
+            let done = len.and_then(|len| {
                 self.work.step(&mut cx)?;
+                cx.checked()?;
                 means.take(&mut cx, len);
                 Ok(())
-            })
-            .map_err(|error| {
+            });
+            done.map_err(|error| {
                 error.at(&format!(
-                    "validation batch {} of epoch {} (shapes {})",
+                    "validation batch {} of epoch {}{}",
                     batch + 1,
                     epoch + 1,
                     self.work.shapes()
                 ))
             })?;
-            if self.reporter.due() || batch + 1 == self.val_batches {
+            let last = batch + 1 == self.val_batches;
+            let stopped = self.reporter.stopped();
+            if last || stopped || self.reporter.due() {
+                means.read()?;
                 let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
                 self.reporter.step(
                     Stage::Validate,
                     epoch,
                     batch + 1,
                     self.val_batches,
-                    self.progress.step,
+                    self.state.progress.step,
                     means.newest(),
                     rate,
                 );
             }
+            if stopped && !last {
+                // Means over a part of the data would look like those of the other epochs.
+                return Ok(Pass::Cut);
+            }
         }
-        metrics.append(&mut means.means());
-        self.work.hook(Hook::ValidationEpochEnd(epoch))
+        metrics.append(&mut means.means()?);
+        self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, metrics)?;
+        Ok(Pass::Whole)
     }
+}
 
-    fn place(&self, error: Error, epoch: u64, batch: u64) -> Error {
-        error.at(&format!(
-            "batch {} of epoch {} (shapes {})",
-            batch + 1,
-            epoch + 1,
-            self.work.shapes()
-        ))
+/// Whether a loss can be trained on.
+fn usable(loss: &Tensor) -> Result<()> {
+    if !loss.defined() || loss.numel() != 1 {
+        let size = if loss.defined() { loss.size() } else { vec![0] };
+        return Err(Error::new(
+            Kind::Shape,
+            format!("the loss must have one element, not the shape {size:?}"),
+        )
+        .hint("take its mean: `loss.mean(Kind::Float)`"));
     }
+    if !loss.requires_grad() {
+        return Err(Error::new(Kind::Model, "the loss does not depend on the parameters")
+            .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
+    }
+    Ok(())
+}
+
+/// The seed of an epoch's stream (SplitMix64's finish): neighbouring seeds and epochs have streams that share nothing.
+fn stream(seed: u64, epoch: u64) -> i64 {
+    let mut z = seed.wrapping_add((epoch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as i64
 }

@@ -115,6 +115,10 @@ fn fetch(address: &str, beside: &Path, sum: &str, to: &Path) -> Result<()> {
             "--location",
             "--connect-timeout",
             "10",
+            "--speed-limit",
+            "1000",
+            "--speed-time",
+            "30",
             "-o",
         ])
         .arg(beside)

@@ -1,13 +1,14 @@
 //! The trait that a user's model implements, and what its steps get to see.
 
-use crate::data::Batch;
+use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
+use crate::fit::Fit;
 use crate::optim::Optim;
+use crate::path::Path;
 use lightcell_events::run::Stage;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Tensor;
-use tch::nn::Path;
 
 /// Hyperparameters: one struct with defaults, which is logged with the run. The macro [`hparams!`](crate::hparams) makes
 /// one.
@@ -103,18 +104,71 @@ pub trait LightningModule: Sized + 'static {
         crate::optim::adam(1e-3)
     }
 
-    /// Before the first batch.
-    fn on_fit_start(&mut self) {}
-    /// After the last batch, however the run ended.
-    fn on_fit_end(&mut self) {}
-    /// Before the first batch of an epoch.
-    fn on_train_epoch_start(&mut self, _epoch: u64) {}
-    /// After the last training batch of an epoch.
-    fn on_train_epoch_end(&mut self, _epoch: u64) {}
+    /// A model that is not yet trained, with these hyperparameters, on the device that `auto` names. `%fit net data`
+    /// trains it when `net` holds it; a run with a seed of its own makes its weights anew from that seed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn build(hparams: Self::HParams) -> Result<Fit<Self>> {
+        Fit::build(hparams, &crate::Trainer::new())
+    }
+
+    /// Before the first batch of a run.
+    ///
+    /// # Errors
+    /// Those of all hooks end the run; history and model are kept.
+    fn on_fit_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// After the last batch of a run, however it ended.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_fit_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before the first batch of an epoch. What this and the other hooks of an epoch log stands in the epoch's record.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_train_epoch_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// At the end of an epoch, after its validation, as in Lightning.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_train_epoch_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before the training step, with its batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_train_batch_start(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// After the optimizer's step.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_train_batch_end(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
     /// Before the first validation batch of an epoch.
-    fn on_validation_epoch_start(&mut self, _epoch: u64) {}
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_validation_epoch_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
     /// After the last validation batch of an epoch.
-    fn on_validation_epoch_end(&mut self, _epoch: u64) {}
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_validation_epoch_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Where in the run a step is, and its logbook.
@@ -125,6 +179,8 @@ pub struct Step {
     pub(crate) batch: u64,
     pub(crate) step: u64,
     pub(crate) logged: Vec<(String, Value)>,
+    /// The first thing that could not be logged.
+    pub(crate) fault: Option<Error>,
 }
 
 /// A logged value. A tensor is not read here: reading waits for the device.
@@ -138,7 +194,8 @@ impl Value {
     pub(crate) fn read(&self) -> f64 {
         match self {
             Value::Number(number) => *number,
-            Value::Tensor(tensor) => f64::try_from(tensor).unwrap_or(f64::NAN),
+            // Its size was checked when it was logged.
+            Value::Tensor(tensor) => f64::try_from(tensor.reshape([-1]).get(0)).unwrap_or(f64::NAN),
         }
     }
 }
@@ -159,17 +216,17 @@ impl Loggable for Tensor {
     }
 }
 
-impl Loggable for f64 {
-    fn value(&self) -> ValueBox {
-        ValueBox(Value::Number(*self))
-    }
+macro_rules! loggable_numbers {
+    ($($number:ty),*) => {
+        $(impl Loggable for $number {
+            fn value(&self) -> ValueBox {
+                ValueBox(Value::Number(*self as f64))
+            }
+        })*
+    };
 }
 
-impl Loggable for f32 {
-    fn value(&self) -> ValueBox {
-        ValueBox(Value::Number(f64::from(*self)))
-    }
-}
+loggable_numbers!(f64, f32, i64, u64, i32, usize);
 
 impl Step {
     pub(crate) fn new(stage: Stage, epoch: u64, batch: u64, step: u64) -> Step {
@@ -179,12 +236,33 @@ impl Step {
             batch,
             step,
             logged: Vec::new(),
+            fault: None,
         }
     }
 
-    /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes.
+    /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes. A tensor is read later,
+    /// so that the device need not be waited for; one with several elements ends the run with an error.
     pub fn log(&mut self, name: &str, value: &impl Loggable) {
-        self.logged.push((name.to_owned(), value.value().0));
+        let ValueBox(value) = value.value();
+        if let Value::Tensor(tensor) = &value
+            && (!tensor.defined() || tensor.numel() != 1)
+        {
+            let size = if tensor.defined() { tensor.size() } else { vec![0] };
+            self.fault.get_or_insert_with(|| {
+                Error::new(
+                    Kind::Shape,
+                    format!("`{name}` cannot be logged: it must have one element, not the shape {size:?}"),
+                )
+                .hint(format!("log its mean: `cx.log(\"{name}\", &value.mean(Kind::Float))`"))
+            });
+            return;
+        }
+        self.logged.push((name.to_owned(), value));
+    }
+
+    /// What could not be logged, as an error.
+    pub(crate) fn checked(&mut self) -> Result<()> {
+        self.fault.take().map_or(Ok(()), Err)
     }
 
     /// 0-based epoch.

@@ -1,31 +1,61 @@
 //! Where a run's events go: to the notebook's kernel, or as a line to the terminal.
 
 use crate::error::Error;
-use crate::fit::{EpochRecord, Progress};
-use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
+use crate::history::EpochRecord;
+use crate::looping::Progress;
+use lightcell_events::run::{self, Level, Metrics, RunEvent, Stage, Status};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Shortest time between two step events.
 const STEP: Duration = Duration::from_millis(50);
 
+/// What is around a run: who hears its events, and the stop button.
+pub(crate) struct Outside {
+    /// Takes an event; `false` when nobody listens.
+    pub emit: Box<dyn FnMut(&RunEvent) -> bool>,
+    /// Whether the user pressed stop since the run began.
+    pub stop: Box<dyn FnMut() -> bool>,
+}
+
+impl Outside {
+    /// The notebook, or the terminal. Forgets what was pressed before.
+    pub fn here() -> Outside {
+        lightcell_cell::clear_stop();
+        Outside {
+            emit: Box::new(|event| lightcell_cell::emit_event(&run::encode(event))),
+            stop: Box::new(lightcell_cell::stop_requested),
+        }
+    }
+}
+
 /// Sends events.
-#[derive(Debug)]
 pub(crate) struct Reporter {
     run: String,
     sent: Option<Instant>,
     width: usize,
+    outside: Outside,
+    warned: BTreeSet<String>,
 }
 
 impl Reporter {
-    pub fn new() -> Reporter {
+    pub fn new(outside: Outside) -> Reporter {
         // No counter in a static: each cell would have one of its own.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = format!("{:x}-{:x}", now.as_micros(), std::process::id());
         Reporter {
-            run: format!("{:x}-{:x}", now.as_micros(), std::process::id()),
+            run,
             sent: None,
             width: 0,
+            outside,
+            warned: BTreeSet::new(),
         }
+    }
+
+    /// Whether the user pressed stop.
+    pub fn stopped(&mut self) -> bool {
+        (self.outside.stop)()
     }
 
     pub fn run(&self) -> &str {
@@ -38,7 +68,7 @@ impl Reporter {
     }
 
     pub fn send(&mut self, event: &RunEvent) {
-        if !lightcell_cell::emit_event(&run::encode(event)) {
+        if !(self.outside.emit)(event) {
             self.terminal(event);
         }
     }
@@ -60,6 +90,20 @@ impl Reporter {
     }
 
     pub fn epoch(&mut self, record: &EpochRecord) {
+        // JSON knows no NaN: such values are left out, and said once in words.
+        for (name, value) in record.metrics.iter().filter(|(_, value)| !value.is_finite()) {
+            if self.warned.insert(name.clone()) {
+                let text = format!(
+                    "{name} is {value} in epoch {}; such values are not drawn",
+                    record.epoch + 1
+                );
+                self.send(&RunEvent::Note {
+                    run: self.run.clone(),
+                    level: Level::Warning,
+                    text,
+                });
+            }
+        }
         let metrics = record
             .metrics
             .iter()
@@ -120,13 +164,18 @@ impl Reporter {
                 seconds,
                 ..
             } => {
-                let line = format!("epoch {} · {} · {seconds:.2} s", epoch + 1, text(metrics));
-                let back = if self.width > 0 { "\r" } else { "" };
-                eprintln!("{back}{line:<width$}", width = self.width);
-                self.width = 0;
+                self.line(&format!("epoch {} · {} · {seconds:.2} s", epoch + 1, text(metrics)));
             }
+            RunEvent::Note { text, .. } => self.line(text),
             _ => {}
         }
+    }
+
+    /// A line of its own, over the progress line if there is one.
+    fn line(&mut self, line: &str) {
+        let back = if self.width > 0 { "\r" } else { "" };
+        eprintln!("{back}{line:<width$}", width = self.width);
+        self.width = 0;
     }
 }
 

@@ -16,50 +16,74 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
     })?;
     let reader = BufReader::new(file);
     Ok(if path.extension().is_some_and(|ext| ext == "gz") {
-        Box::new(flate2::read::GzDecoder::new(reader))
+        Box::new(flate2::read::MultiGzDecoder::new(reader))
     } else {
         Box::new(reader)
     })
 }
 
-/// Reads a table of numbers, without a header line, into a tensor `[rows, columns]` of `Kind::Float`.
+/// Reads a table of numbers into a tensor `[rows, columns]` of `Kind::Float`. A first row without any number is a header
+/// and left out.
 ///
 /// # Errors
 /// When the file cannot be read, is empty, has rows of different length, or a cell that is no number; the message says
-/// in which row and column.
+/// in which row and column, counted from 1 with the header.
 pub fn csv(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let mut reader = ::csv::ReaderBuilder::new()
         .has_headers(false)
         .trim(::csv::Trim::All)
         .from_reader(open(path)?);
-    let (mut values, mut columns, mut rows) = (Vec::<f32>::new(), 0, 0i64);
-    for record in reader.records() {
-        let record = record.map_err(|error| csv_error(path, rows, &error))?;
+    let (mut values, mut columns, mut header) = (Vec::<f32>::new(), 0, 0);
+    for (row, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| csv_error(path, row, &error))?;
+        if row == 0
+            && record.iter().all(|cell| cell.parse::<f32>().is_err())
+            && record.iter().any(|cell| !cell.is_empty())
+        {
+            header = 1;
+            continue;
+        }
         columns = record.len();
         for (column, cell) in record.iter().enumerate() {
             let value = cell.parse().map_err(|_| {
                 Error::new(
                     Kind::Data,
                     format!(
-                        "{}: row {}, column {}: `{cell}` is no number",
+                        "{}: row {}, column {}: `{}` is no number",
                         path.display(),
-                        rows + 1,
-                        column + 1
+                        row + 1,
+                        column + 1,
+                        short(cell)
                     ),
                 )
             })?;
             values.push(value);
         }
-        rows += 1;
     }
-    if rows == 0 {
-        return Err(Error::new(Kind::Data, format!("{} is empty", path.display())));
+    if values.is_empty() {
+        let what = if header == 1 {
+            "has a header but no row of numbers"
+        } else {
+            "is empty"
+        };
+        return Err(Error::new(Kind::Data, format!("{} {what}", path.display())));
     }
+    let rows = (values.len() / columns) as i64;
     Ok(Tensor::from_slice(&values).view([rows, columns as i64]))
 }
 
-fn csv_error(path: &Path, rows: i64, error: &::csv::Error) -> Error {
+/// A cell for a message: a quote that is never closed makes a cell of the rest of the file.
+fn short(cell: &str) -> String {
+    let start: String = cell.lines().next().unwrap_or_default().chars().take(40).collect();
+    if start.len() < cell.len() {
+        format!("{start}…")
+    } else {
+        start
+    }
+}
+
+fn csv_error(path: &Path, rows: usize, error: &::csv::Error) -> Error {
     let what = match error.kind() {
         ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("row {} has {len} columns, the rows before it {expected_len}", rows + 1)
@@ -104,7 +128,8 @@ pub fn idx(path: impl AsRef<Path>) -> Result<Tensor> {
             rest.len()
         )));
     }
-    Ok(Tensor::from_data_size(rest, &shape, TKind::Uint8))
+    Tensor::f_from_data_size(rest, &shape, TKind::Uint8)
+        .map_err(|_| wrong(format!("its header says {shape:?}, which is no shape")))
 }
 
 #[cfg(test)]
@@ -167,11 +192,72 @@ pub(crate) mod tests {
         assert_eq!(message(b"1,2\n3,x\n"), ": row 2, column 2: `x` is no number");
         assert_eq!(message(b"1,2\n3\n"), ": row 2 has 1 columns, the rows before it 2");
         assert_eq!(message(b""), " is empty");
+        assert_eq!(message(b"a,b\n"), " has a header but no row of numbers");
+        assert_eq!(message(b"a,b\n1,2\n3,\n"), ": row 3, column 2: `` is no number");
+        assert_eq!(message(b"1,2\n\xff,3\n"), ": row 2 is no text");
+        assert_eq!(message(b"1,2\n3,\"4\n5,6\n"), ": row 2, column 2: `4…` is no number");
         let error = csv("/nonexistent/t.csv").unwrap_err();
         assert!(error.message().starts_with("cannot read /nonexistent/t.csv"), "{error}");
         assert!(error.hint_text().unwrap().starts_with("relative paths start at"));
         let cut = &gzip(b"1,2\n3,4\n")[..14];
         assert!(csv(folder.file("t.csv.gz", cut)).is_err());
+    }
+
+    #[test]
+    fn a_header_is_left_out() {
+        let folder = Folder::new("csvheader");
+        let table = csv(folder.file("a.csv", b"\xef\xbb\xbfheight,weight\r\n1,2\r\n3,4\r\n\r\n")).unwrap();
+        assert_eq!(Vec::<f32>::try_from(&table.view(-1)).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(table.size(), [2, 2]);
+        // A number anywhere in the first row: it is a row, and its text an error.
+        let error = csv(folder.file("b.csv", b"x,2\n1,2\n")).unwrap_err();
+        assert!(
+            error.message().ends_with("row 1, column 1: `x` is no number"),
+            "{error}"
+        );
+    }
+
+    /// Files with bytes changed, cut, doubled or inserted: a tensor or an error that names the file, never a panic.
+    #[test]
+    fn damaged_files_are_errors_and_no_panics() {
+        use rand::{Rng, SeedableRng};
+        let folder = Folder::new("damaged");
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let table: String = (0..40).map(|i| format!("{},{}.5,-{i}e-3\n", i, i % 7)).collect();
+        let images = [&[0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 3][..], &[7; 60]].concat();
+        let sources = [
+            ("t.csv", table.clone().into_bytes()),
+            ("t.csv.gz", gzip(table.as_bytes())),
+            ("i", images.clone()),
+            ("i.gz", gzip(&images)),
+        ];
+        let mut errors = 0;
+        for round in 0..4000 {
+            let (name, good) = &sources[round % sources.len()];
+            let mut bytes = good.clone();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..bytes.len().max(1));
+                match random.random_range(0..4) {
+                    0 if at < bytes.len() => bytes[at] = random.random(),
+                    1 => bytes.truncate(at),
+                    2 => bytes.extend_from_within(at.min(bytes.len())..),
+                    _ => bytes.insert(
+                        at.min(bytes.len()),
+                        [0, 255, b'\n', b'"', b','][random.random_range(0..5)],
+                    ),
+                }
+            }
+            let path = folder.file(name, &bytes);
+            let read = if name.starts_with('t') { csv(&path) } else { idx(&path) };
+            if let Err(error) = read {
+                errors += 1;
+                assert!(
+                    error.message().contains(name) && error.message().lines().count() == 1,
+                    "{error}"
+                );
+            }
+        }
+        assert!(errors > 1000, "{errors}");
     }
 
     #[test]
@@ -192,5 +278,8 @@ pub(crate) mod tests {
                 .message()
                 .contains("its header says")
         );
+        // No bytes at all, but sizes whose product overflows.
+        let none = [&[0, 0, 8, 4][..], &[0; 4], &[255; 12]].concat();
+        assert!(idx(folder.file("d", &none)).is_err());
     }
 }

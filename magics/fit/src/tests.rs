@@ -2,7 +2,11 @@
 
 use crate as lightcell;
 use crate::prelude::*;
+use lightcell_events::run::Status;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+mod events;
+mod hooks;
 
 /// libtorch's random generator is one for the process: tests that draw from it take turns.
 pub(crate) fn in_turn() -> MutexGuard<'static, ()> {
@@ -58,6 +62,9 @@ impl LightningModule for Net {
         assert!(!out.requires_grad(), "validation tracks gradients");
         cx.log("val_loss", &out.cross_entropy_for_logits(y));
         cx.log("val_acc", &out.accuracy_for_logits(y));
+        if self.fault == 5 {
+            cx.log("nothing", &f64::NAN);
+        }
         Ok(())
     }
     fn configure_optimizers(&self, hp: &Hp) -> Optim {
@@ -98,6 +105,7 @@ fn a_model_learns_and_its_history_is_whole() {
         ["train_loss", "val_acc", "val_loss"]
     );
     assert!(last.metrics["val_acc"] > 0.85, "{:?}", fit.history);
+    assert_eq!(fit.step_losses.len(), 75);
     assert!(fit.best().unwrap().metrics["val_loss"] <= last.metrics["val_loss"]);
     let test = fit.test(&data()).unwrap();
     assert!(test["test_acc"] > 0.85, "{test:?}");
@@ -227,10 +235,106 @@ fn a_run_goes_on_and_a_failed_start_keeps_it() {
     let wrong = r#"{"accelerator": "tpu", "restart": true}"#;
     let kept = lightcell::notebook::fit::<Net, _>(&data(), wrong, Some(second)).unwrap();
     assert_eq!(kept.history.len(), 6);
+    let elsewhere = r#"{"accelerator": "cuda:99"}"#;
+    let kept = lightcell::notebook::fit::<Net, _>(&data(), elsewhere, Some(kept)).unwrap();
+    assert_eq!((kept.history.len(), kept.progress.status), (6, Status::Completed));
+    let nothing = Data::new(points(0));
+    let kept = lightcell::notebook::fit::<Net, _>(&nothing, r#"{"restart": true}"#, Some(kept)).unwrap();
+    assert_eq!(kept.history.len(), 6);
     let anew =
         lightcell::notebook::fit::<Net, _>(&data(), r#"{"max_epochs": 1, "restart": true}"#, Some(kept)).unwrap();
     assert_eq!(anew.history.len(), 1);
     assert!(lightcell::notebook::fit::<Net, _>(&data(), wrong, None).is_err());
+}
+
+#[test]
+fn a_model_that_a_variable_holds_is_trained_with_its_own_hyperparameters() {
+    let _turn = in_turn();
+    let net = Net::build(Hp {
+        hidden: 5,
+        ..Hp::default()
+    })
+    .unwrap();
+    assert_eq!(
+        format!("{net:?}"),
+        format!(
+            "Net on {}: not trained",
+            crate::trainer::device_name(net.progress.device)
+        )
+    );
+    let options = r#"{"max_epochs": 2, "seed": 4, "accelerator": "cpu"}"#;
+    let fit = lightcell::notebook::go_on(net, &data(), options).unwrap();
+    assert_eq!((fit.hparams.hidden, fit.history.len()), (5, 2));
+    assert_eq!(fit.parameters()[0], ("l1.bias".to_owned(), vec![5]));
+    // The seed is the run's, from the first weight on.
+    let same = trainer()
+        .seed(4)
+        .max_epochs(2)
+        .fit::<Net, _>(
+            &Hp {
+                hidden: 5,
+                ..Hp::default()
+            },
+            &data(),
+        )
+        .unwrap();
+    assert_eq!(fit.step_losses, same.step_losses);
+    let anew = lightcell::notebook::go_on(
+        fit,
+        &data(),
+        r#"{"max_epochs": 1, "restart": true, "accelerator": "cpu"}"#,
+    )
+    .unwrap();
+    assert_eq!((anew.hparams.hidden, anew.history.len()), (5, 1));
+    // A weight that was set by hand is kept when nothing asks for another.
+    let net = Net::build(Hp::default()).unwrap();
+    {
+        let _guard = tch::no_grad_guard();
+        let _ = net.model.l1.weight.shallow_clone().fill_(0.5);
+    }
+    let fit = lightcell::notebook::go_on(net, &data(), r#"{"max_epochs": 0}"#).unwrap();
+    assert_eq!(fit.model.l1.weight.double_value(&[0, 0]), 0.5);
+}
+
+#[test]
+fn going_on_elsewhere_is_refused() {
+    let _turn = in_turn();
+    let mut fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
+    // As if it were on a GPU.
+    fit.progress.device = Device::Cuda(0);
+    let error = trainer().go_on(&mut fit, &data()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this run is on cuda:0 and cannot go on on cpu\nhint: `--restart` begins anew there"
+    );
+}
+
+#[test]
+fn limits_that_leave_nothing_are_said() {
+    let _turn = in_turn();
+    let error = |trainer: Trainer| {
+        trainer
+            .fit::<Net, _>(&Hp::default(), &data())
+            .map(drop)
+            .unwrap_err()
+            .message()
+            .to_owned()
+    };
+    assert_eq!(
+        error(trainer().limit_train_batches(0.1)),
+        "limit-train-batches leaves none of the 5 training batches"
+    );
+    assert_eq!(error(trainer().limit_val_batches(2.0)), "limit-val-batches cannot be 2");
+    let fit = trainer()
+        .max_epochs(1)
+        .limit_val_batches(0)
+        .fit::<Net, _>(&Hp::default(), &data())
+        .unwrap();
+    assert_eq!(fit.history[0].metrics.keys().collect::<Vec<_>>(), ["train_loss"]);
+    // Steps are those of this run.
+    let mut fit = trainer().max_steps(3).fit::<Net, _>(&Hp::default(), &data()).unwrap();
+    trainer().max_steps(4).go_on(&mut fit, &data()).unwrap();
+    assert_eq!((fit.progress.step, fit.history.len()), (7, 2));
 }
 
 #[test]

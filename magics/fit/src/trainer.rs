@@ -85,8 +85,10 @@ impl Trainer {
     /// # Errors
     /// When a name or value is wrong.
     pub fn from_json(json: &str) -> Result<Trainer> {
-        serde_json::from_str(json)
-            .map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))
+        let trainer: Trainer = serde_json::from_str(json)
+            .map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))?;
+        let batches = trainer.fast_dev_run.unwrap_or(0);
+        Ok(trainer.fast_dev_run(batches))
     }
 
     /// Epochs to train; 10.
@@ -96,7 +98,7 @@ impl Trainer {
         self
     }
 
-    /// Optimizer steps after which to end; -1 for no limit.
+    /// Optimizer steps of this run after which to end, should its epochs not end before; -1 for no limit.
     #[must_use]
     pub fn max_steps(mut self, steps: i64) -> Trainer {
         self.max_steps = steps;
@@ -131,10 +133,10 @@ impl Trainer {
         self
     }
 
-    /// Runs so many batches of one epoch, to see whether all parts work.
+    /// Runs so many batches of one epoch, to see whether all parts work; 0 for a whole run.
     #[must_use]
     pub fn fast_dev_run(mut self, batches: u64) -> Trainer {
-        self.fast_dev_run = Some(batches);
+        self.fast_dev_run = Some(batches).filter(|batches| *batches > 0);
         self
     }
 
@@ -152,6 +154,37 @@ impl Trainer {
             Some(error) => Err(error),
             None => Ok(fit),
         }
+    }
+
+    /// Trains on a model that [`LightningModule::build`] made, or goes on with a run: `max_epochs` more epochs. Whatever
+    /// happens, it stays as far as it came.
+    ///
+    /// # Errors
+    /// When the settings do not fit the run, or a step fails.
+    pub fn go_on<M: LightningModule, D: DataModule<Batch = M::Batch>>(&self, fit: &mut Fit<M>, data: &D) -> Result<()> {
+        fit.adjust(self)?;
+        fit.run(self, data).map_or(Ok(()), Err)
+    }
+
+    /// Refuses values that mean nothing.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, limit) in [
+            ("limit-train-batches", self.limit_train_batches),
+            ("limit-val-batches", self.limit_val_batches),
+        ] {
+            if let Limit::Fraction(share) = limit
+                && !(0.0..=1.0).contains(&share)
+            {
+                return Err(Error::new(Kind::Option, format!("{name} cannot be {share}"))
+                    .hint("a whole number counts batches, a number between 0.0 and 1.0 is a share of them"));
+            }
+        }
+        if self.max_steps < -1 {
+            return Err(
+                Error::new(Kind::Option, format!("max-steps cannot be {}", self.max_steps)).hint("-1 is no limit"),
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn device(&self) -> Result<Device> {
@@ -211,6 +244,30 @@ mod tests {
     fn settings_with_a_wrong_name_are_refused() {
         let error = Trainer::from_json(r#"{"max_epoch": 3}"#).unwrap_err();
         assert!(error.message().contains("max_epoch"), "{error}");
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_refused() {
+        let error = |json: &str| Trainer::from_json(json).unwrap().check().unwrap_err().to_string();
+        let hint = "\nhint: a whole number counts batches, a number between 0.0 and 1.0 is a share of them";
+        assert_eq!(
+            error(r#"{"limit_val_batches": 1.5}"#),
+            format!("limit-val-batches cannot be 1.5{hint}")
+        );
+        assert_eq!(
+            error(r#"{"limit_train_batches": -3}"#),
+            format!("limit-train-batches cannot be -3{hint}")
+        );
+        assert_eq!(
+            error(r#"{"max_steps": -2}"#),
+            "max-steps cannot be -2\nhint: -1 is no limit"
+        );
+        assert!(
+            Trainer::from_json(r#"{"fast_dev_run": 0}"#)
+                .unwrap()
+                .fast_dev_run
+                .is_none()
+        );
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! What a step gets: tensors, and what is made of them.
+
+use crate::error::Result;
+use std::fmt::Debug;
+use tch::{Device, Tensor};
+
+/// What one step gets. Its size is known, never guessed.
+pub trait Batch: Debug + 'static {
+    /// Number of samples.
+    fn len(&self) -> i64;
+
+    /// Whether there is no sample.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batch on another device.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    fn to_device(self, device: Device) -> Result<Self>
+    where
+        Self: Sized;
+
+    /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
+    fn shapes(&self) -> String;
+}
+
+impl Batch for Tensor {
+    fn len(&self) -> i64 {
+        self.size().first().copied().unwrap_or(0)
+    }
+
+    fn to_device(self, device: Device) -> Result<Tensor> {
+        if self.device() == device {
+            Ok(self)
+        } else {
+            Ok(self.f_to_device(device)?)
+        }
+    }
+
+    fn shapes(&self) -> String {
+        format!("{:?}", self.size())
+    }
+}
+
+macro_rules! tuple_batches {
+    ($(($($part:ident),+))*) => {
+        $(#[allow(non_snake_case)]
+        impl<$($part: Batch),+> Batch for ($($part,)+) {
+            fn len(&self) -> i64 {
+                self.0.len()
+            }
+
+            fn to_device(self, device: Device) -> Result<Self> {
+                let ($($part,)+) = self;
+                Ok(($($part.to_device(device)?,)+))
+            }
+
+            fn shapes(&self) -> String {
+                let ($($part,)+) = self;
+                [$($part.shapes()),+].join(", ")
+            }
+        })*
+    };
+}
+
+tuple_batches!((A, B)(A, B, C)(A, B, C, D));
+
+impl Batch for Vec<Tensor> {
+    fn len(&self) -> i64 {
+        self.first().map_or(0, Batch::len)
+    }
+
+    fn to_device(self, device: Device) -> Result<Self> {
+        self.into_iter().map(|tensor| tensor.to_device(device)).collect()
+    }
+
+    fn shapes(&self) -> String {
+        self.iter().map(Batch::shapes).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn batches_may_be_of_several_tensors() {
+        let _turn = crate::tests::in_turn();
+        let tensor = |n: i64| Tensor::zeros([n, 2], (Kind::Float, Device::Cpu));
+        let three = (tensor(3), tensor(3), tensor(1)).to_device(Device::Cpu).unwrap();
+        assert_eq!((three.len(), three.shapes()), (3, "[3, 2], [3, 2], [1, 2]".to_owned()));
+        let nested = (vec![tensor(5), tensor(2)], (tensor(1), tensor(1)))
+            .to_device(Device::Cpu)
+            .unwrap();
+        assert_eq!(
+            (nested.len(), nested.shapes()),
+            (5, "[5, 2], [2, 2], [1, 2], [1, 2]".to_owned())
+        );
+        assert!(Vec::<Tensor>::new().is_empty());
+    }
+}
