@@ -181,14 +181,15 @@ fn installation(place: &Place, rows: &mut Vec<Row>) {
         format!("{} in {}", setup.version, place.root.display()),
     ));
     rows.push(match libtorch::inspect(&setup.libtorch.path) {
-        Some(found) if libtorch::suits(&found.version) => {
-            ok("libtorch", format!("{} ({})", found.version, found.variant))
-        }
-        Some(found) => missing(
+        Some(found) if !libtorch::suits(&found.version) => missing(
             "libtorch",
             format!("{} is not {}", found.version, libtorch::VERSION),
             SETUP,
         ),
+        Some(found) if libtorch::is_whole_in(place, &found) => {
+            ok("libtorch", format!("{} ({})", found.version, found.variant))
+        }
+        Some(found) => missing("libtorch", format!("{} lacks files", found.path.display()), SETUP),
         None => missing("libtorch", format!("not in {}", setup.libtorch.path.display()), SETUP),
     });
     let library = setup.libtch.join("libtch.so");
@@ -209,7 +210,14 @@ fn installation(place: &Place, rows: &mut Vec<Row>) {
         }
     };
     let kernel = place.join("bin/lightcell-kernel");
-    rows.push(file("kernel", kernel.clone()));
+    rows.push(match output(Command::new(&kernel).arg("--version")) {
+        Ok(_) => ok("kernel", kernel.display().to_string()),
+        Err(_) => missing(
+            "kernel",
+            format!("{} is not there or does not run", kernel.display()),
+            SETUP,
+        ),
+    });
     let prepared = Command::new(&kernel)
         .args(["prepare", "--check"])
         .env("LIGHTCELL_HOME", &place.root)
@@ -229,7 +237,10 @@ fn installation(place: &Place, rows: &mut Vec<Row>) {
                 String::from_utf8_lossy(&out.stdout),
                 String::from_utf8_lossy(&out.stderr)
             );
-            missing("worker, store", text.trim().to_owned(), SETUP)
+            match text.trim() {
+                "" => missing("worker, store", "the kernel's program does not run", SETUP),
+                text => missing("worker, store", text, SETUP),
+            }
         }
         Err(_) => missing("worker, store", "the kernel's program does not run", SETUP),
     });

@@ -36,12 +36,8 @@ pub fn provide(place: &Place, tools: &Tools) -> Result<Libtorch> {
         .setup()
         .and_then(|old| inspect(&old.libtorch.path))
         .filter(|found| suits(&found.version) && found.path != target.join("torch"))
-        && (!found.path.starts_with(&place.root)
-            || found
-                .path
-                .parent()
-                .is_some_and(|folder| is_whole(folder, &found.variant)))
-        && (variant == "cpu" || found.variant == "cuda")
+        && is_whole_in(place, &found)
+        && (found.variant == variant || variant == "cpu" && place::set("LIGHTCELL_LIBTORCH").is_none())
     {
         ui::already(
             "libtorch",
@@ -166,6 +162,16 @@ fn check(found: &Libtorch, who: &str) -> Result<()> {
         format!("{who} is libtorch {}; Lightcell's tch needs {VERSION}", found.version),
         format!("name a libtorch {VERSION}, or unset LIBTORCH and it is fetched"),
     ))
+}
+
+/// Whether nothing is missing, as far as it is ours.
+pub fn is_whole_in(place: &Place, found: &Libtorch) -> bool {
+    let ours = found.path.starts_with(place.join("libtorch"));
+    !ours
+        || found
+            .path
+            .parent()
+            .is_some_and(|folder| is_whole(folder, &found.variant))
 }
 
 /// All that a variant needs is there: a killed run leaves nothing half-made, but users delete things.
