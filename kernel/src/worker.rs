@@ -40,6 +40,14 @@ impl Link {
             command.env("LIGHTCELL_LIBTORCH_CUDA", cuda);
         }
         command.env("LIGHTCELL_SESSION", session);
+        // OpenMP's threads spin for milliseconds by default, and on a machine that others use as well a run then takes
+        // twenty times as long; so long as this they wait for each other within a step, and no longer.
+        if ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
+            .iter()
+            .all(|name| std::env::var_os(name).is_none())
+        {
+            command.env("GOMP_SPINCOUNT", "10000");
+        }
         for ours in ["RUST_SRC_PATH", "EVCXR_TMPDIR", "EVCXR_CONFIG_DIR"] {
             command.env_remove(ours);
         }
