@@ -22,21 +22,7 @@ pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
     }
     crate::preflight::check_disk(sources, 2_500_000_000)?;
     let step = Step::new("kernel (a few minutes)");
-    let mut command = Command::new(&tools.cargo);
-    command
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "lightcell-kernel",
-            "--message-format=json",
-        ])
-        .env("LIGHTCELL_BUILDING", "1")
-        .current_dir(sources);
-    if sources == place.join("src") {
-        command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
-    }
+    let command = build_command(place, tools, sources);
     let log = place.join("logs/kernel-build.log");
     let built = cargo(command, &log, &step, units(sources))?;
     std::fs::create_dir_all(place.join("bin"))?;
@@ -46,6 +32,22 @@ pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
     place::write(&stamp, wanted.as_bytes())?;
     step.done("built");
     Ok(program)
+}
+
+fn build_command(place: &Place, tools: &Tools, sources: &Path) -> Command {
+    let mut command = Command::new(&tools.cargo);
+    command
+        .args(["build", "--release", "--locked", "-p", "lightcell-kernel"])
+        .arg("--message-format=json")
+        .env("LIGHTCELL_BUILDING", "1")
+        // Cargo starts rustc in the folder of each crate. Some crates hold a rust-toolchain file, which rustup's rustc
+        // on PATH would follow to a toolchain that is not there.
+        .env("RUSTC", &tools.rustc)
+        .current_dir(sources);
+    if sources == place.join("src") {
+        command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
+    }
+    command
 }
 
 /// Changes when the program must be built anew.
@@ -207,6 +209,26 @@ mod tests {
         place::write(&scratch.0.join("kernel/src/main.rs"), b"changed").unwrap();
         assert_ne!(stamp_of(&scratch.0).unwrap(), before);
         assert_eq!(units(&scratch.0), 1);
+    }
+
+    #[test]
+    fn the_build_uses_the_rustc_that_was_found() {
+        let place = Place { root: "/lc".into() };
+        let tools = Tools {
+            cargo: "/t/cargo".into(),
+            rustc: "/t/rustc".into(),
+            rustc_version: String::new(),
+            cxx: "c++".into(),
+            python: "python3".into(),
+        };
+        let env = |sources: &str, name: &str| {
+            let command = build_command(&place, &tools, Path::new(sources));
+            let found = command.get_envs().find(|(key, _)| *key == name);
+            found.and_then(|(_, value)| Some(value?.to_string_lossy().into_owned()))
+        };
+        assert_eq!(env("/clone", "RUSTC").as_deref(), Some("/t/rustc"));
+        assert_eq!(env("/clone", "CARGO_TARGET_DIR"), None);
+        assert_eq!(env("/lc/src", "CARGO_TARGET_DIR").as_deref(), Some("/lc/build/kernel"));
     }
 
     #[test]
