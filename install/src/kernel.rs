@@ -39,7 +39,6 @@ fn build_command(place: &Place, tools: &Tools, sources: &Path) -> Command {
     command
         .args(["build", "--release", "--locked", "-p", "lightcell-kernel"])
         .arg("--message-format=json")
-        .env("LIGHTCELL_BUILDING", "1")
         // Cargo starts rustc in the folder of each crate. Some crates hold a rust-toolchain file, which rustup's rustc
         // on PATH would follow to a toolchain that is not there.
         .env("RUSTC", &tools.rustc)

@@ -36,8 +36,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
         command
             .env("LD_LIBRARY_PATH", library_path(&installed))
             .env("LIGHTCELL_HOME", &place.root)
-            .env("RUSTC", &installed.rustc)
-            .env("LIGHTCELL_BUILDING", "1");
+            .env("RUSTC", &installed.rustc);
         if root == installed.src {
             command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
         }
