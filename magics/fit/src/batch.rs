@@ -44,6 +44,11 @@ impl Batch for Tensor {
     }
 }
 
+// Not generic, so that it is compiled here and not in each cell.
+fn joined(shapes: &[String]) -> String {
+    shapes.join(", ")
+}
+
 macro_rules! tuple_batches {
     ($(($($part:ident),+))*) => {
         $(#[allow(non_snake_case)]
@@ -59,7 +64,7 @@ macro_rules! tuple_batches {
 
             fn shapes(&self) -> String {
                 let ($($part,)+) = self;
-                [$($part.shapes()),+].join(", ")
+                joined(&[$($part.shapes()),+])
             }
         })*
     };
@@ -77,7 +82,7 @@ impl Batch for Vec<Tensor> {
     }
 
     fn shapes(&self) -> String {
-        self.iter().map(Batch::shapes).collect::<Vec<_>>().join(", ")
+        joined(&self.iter().map(Batch::shapes).collect::<Vec<_>>())
     }
 }
 

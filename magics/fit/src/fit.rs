@@ -4,8 +4,8 @@ use crate::batch::Batch;
 use crate::data::{DataLoader, DataModule};
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
-use crate::layers;
 use crate::looping::{self, Progress};
+use crate::making;
 use crate::means::Means;
 use crate::module::{LightningModule, Step};
 use crate::path::Store;
@@ -66,38 +66,18 @@ impl<M: LightningModule> fmt::Debug for Fit<M> {
 }
 
 /// A type's own name, without its path.
-pub(crate) fn type_name<M>() -> &'static str {
-    let full = std::any::type_name::<M>();
-    let plain = full.split('<').next().unwrap_or(full);
-    plain.rsplit("::").next().unwrap_or(plain)
+fn type_name<M>() -> &'static str {
+    making::own_name(std::any::type_name::<M>())
 }
 
 impl<M: LightningModule> Fit<M> {
     /// Makes the model, not yet trained.
     pub(crate) fn build(hparams: M::HParams, trainer: &Trainer) -> Result<Fit<M>> {
-        trainer.check()?;
-        let device = trainer.device()?;
-        let seed = trainer.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        tch::manual_seed(seed as i64);
-        let store = Store::new(device);
-        let model =
-            guarded(|| Ok(M::new(&store.root(), &hparams))).map_err(|error| error.at("the model cannot be made"))?;
-        layers::check_names(&store.vars)?;
-        if store.vars.trainable_variables().is_empty() {
-            return Err(
-                Error::new(Kind::Model, format!("{} has no parameters to train", type_name::<M>()))
-                    .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"),
-            );
-        }
-        let optimizer = guarded(|| model.configure_optimizers(&hparams).build(&store.vars))
-            .map_err(|error| error.at("configure_optimizers"))?;
-        let progress = Progress {
-            device,
-            seed,
-            epoch: 0,
-            step: 0,
-            status: Status::Completed,
-        };
+        let (store, progress) = making::begin(trainer)?;
+        let model = guarded(|| Ok(M::new(&store.root(), &hparams)));
+        let model = model.map_err(|error| error.at("the model cannot be made"))?;
+        making::check(&store, type_name::<M>())?;
+        let optimizer = making::optimizer(guarded(|| Ok(model.configure_optimizers(&hparams))), &store)?;
         Ok(Fit {
             model,
             hparams,
@@ -111,30 +91,9 @@ impl<M: LightningModule> Fit<M> {
 
     /// Makes a trainer's seed and device hold for a model that is there already.
     pub(crate) fn adjust(&mut self, trainer: &Trainer) -> Result<()> {
-        trainer.check()?;
-        // `auto` stays where the model is.
-        let device = if trainer.accelerator == "auto" {
-            self.progress.device
-        } else {
-            trainer.device()?
-        };
-        let seed = trainer.seed.unwrap_or(self.progress.seed);
-        if self.progress.step == 0 && (device != self.progress.device || seed != self.progress.seed) {
-            let trainer = Trainer {
-                seed: Some(seed),
-                ..trainer.clone()
-            }
-            .accelerator(&device_name(device));
+        if let Some(trainer) = making::adjust(&mut self.progress, trainer)? {
             *self = Fit::build(self.hparams.clone(), &trainer)?;
-        } else if device != self.progress.device {
-            let (here, there) = (device_name(self.progress.device), device_name(device));
-            return Err(Error::new(
-                Kind::Device,
-                format!("this run is on {here} and cannot go on on {there}"),
-            )
-            .hint("`--restart` begins anew there"));
         }
-        self.progress.seed = seed;
         Ok(())
     }
 
@@ -150,17 +109,11 @@ impl<M: LightningModule> Fit<M> {
         data: &D,
         outside: Outside,
     ) -> Option<Error> {
-        let hparams = guarded(|| Ok(serde_json::to_value(&self.hparams).unwrap_or_default())).unwrap_or_default();
+        let hparams = guarded(|| Ok(serde_json::to_string(&self.hparams).unwrap_or_default())).unwrap_or_default();
         let about = looping::About {
             model: type_name::<M>(),
-            hparams,
-            parameters: self
-                .store
-                .vars
-                .trainable_variables()
-                .iter()
-                .map(|t| t.numel() as u64)
-                .sum(),
+            hparams: making::json(&hparams),
+            parameters: self.store.trained(),
         };
         let mut work = match Steps::new(&mut self.model, self.progress.device, data) {
             Ok(work) => work,

@@ -13,6 +13,7 @@ mod fit;
 mod history;
 mod layers;
 mod looping;
+mod making;
 mod means;
 mod mnist;
 mod module;

@@ -243,7 +243,11 @@ impl Step {
     /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes. A tensor is read later,
     /// so that the device need not be waited for; one with several elements ends the run with an error.
     pub fn log(&mut self, name: &str, value: &impl Loggable) {
-        let ValueBox(value) = value.value();
+        self.take(name, value.value());
+    }
+
+    // Not generic, so that it is compiled here and not in each cell.
+    fn take(&mut self, name: &str, ValueBox(value): ValueBox) {
         if let Value::Tensor(tensor) = &value
             && (!tensor.defined() || tensor.numel() != 1)
         {

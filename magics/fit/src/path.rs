@@ -37,6 +37,11 @@ impl Store {
         }
     }
 
+    /// Number of parameters that are trained.
+    pub fn trained(&self) -> u64 {
+        self.vars.trainable_variables().iter().map(|t| t.numel() as u64).sum()
+    }
+
     pub fn root(&self) -> Path<'_> {
         Path {
             inner: self.vars.root(),
@@ -95,6 +100,14 @@ impl<'a> Path<'a> {
         self.inner.kind()
     }
 
+    // Not generic, so that it is compiled here.
+    fn child(&self, name: &str) -> Path<'a> {
+        Path {
+            inner: self.inner.sub(name),
+            mode: self.mode,
+        }
+    }
+
     pub(crate) fn mode(&self) -> Mode {
         self.mode.clone()
     }
@@ -104,10 +117,7 @@ impl<'a, T: ToString> Div<T> for &Path<'a> {
     type Output = Path<'a>;
 
     fn div(self, name: T) -> Path<'a> {
-        Path {
-            inner: self.inner.sub(name),
-            mode: self.mode,
-        }
+        self.child(&name.to_string())
     }
 }
 

@@ -1,0 +1,92 @@
+//! What making and adjusting a model needs that does not depend on its type: compiled once, here, and not in each cell.
+
+use crate::error::{Error, Kind, Result};
+use crate::layers;
+use crate::looping::Progress;
+use crate::optim::Optim;
+use crate::path::Store;
+use crate::trainer::{Trainer, device_name};
+use lightcell_events::run::Status;
+use tch::nn;
+
+/// A device, a seed and a place for parameters: what a model is made on.
+///
+/// # Errors
+/// When the trainer's settings mean nothing, or its device is not there.
+pub(crate) fn begin(trainer: &Trainer) -> Result<(Store, Progress)> {
+    trainer.check()?;
+    let device = trainer.device()?;
+    let seed = trainer.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    tch::manual_seed(seed as i64);
+    let progress = Progress {
+        device,
+        seed,
+        epoch: 0,
+        step: 0,
+        status: Status::Completed,
+    };
+    Ok((Store::new(device), progress))
+}
+
+/// Checks the parameters that a model registered.
+///
+/// # Errors
+/// When two have one name, or there are none.
+pub(crate) fn check(store: &Store, model: &str) -> Result<()> {
+    layers::check_names(&store.vars)?;
+    if store.vars.trainable_variables().is_empty() {
+        return Err(Error::new(Kind::Model, format!("{model} has no parameters to train"))
+            .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"));
+    }
+    Ok(())
+}
+
+/// The optimizer that the model asked for.
+///
+/// # Errors
+/// When `configure_optimizers` failed, or libtorch refuses its numbers.
+pub(crate) fn optimizer(optim: Result<Optim>, store: &Store) -> Result<nn::Optimizer> {
+    let built = optim.and_then(|optim| optim.build(&store.vars));
+    built.map_err(|error| error.at("configure_optimizers"))
+}
+
+/// Makes a trainer's seed and device hold for a model that is there already; gives the trainer with which it must be
+/// made anew, if it must.
+///
+/// # Errors
+/// When the trainer's settings mean nothing, or a model that is trained would have to move.
+pub(crate) fn adjust(progress: &mut Progress, trainer: &Trainer) -> Result<Option<Trainer>> {
+    trainer.check()?;
+    // `auto` stays where the model is.
+    let device = if trainer.accelerator == "auto" {
+        progress.device
+    } else {
+        trainer.device()?
+    };
+    let seed = trainer.seed.unwrap_or(progress.seed);
+    if progress.step == 0 && (device != progress.device || seed != progress.seed) {
+        let trainer = trainer.clone().seed(seed).accelerator(&device_name(device));
+        return Ok(Some(trainer));
+    }
+    if device != progress.device {
+        let (here, there) = (device_name(progress.device), device_name(device));
+        let error = Error::new(
+            Kind::Device,
+            format!("this run is on {here} and cannot go on on {there}"),
+        );
+        return Err(error.hint("`--restart` begins anew there"));
+    }
+    progress.seed = seed;
+    Ok(None)
+}
+
+/// A type's own name, without its path.
+pub(crate) fn own_name(full: &'static str) -> &'static str {
+    let plain = full.split('<').next().unwrap_or(full);
+    plain.rsplit("::").next().unwrap_or(plain)
+}
+
+/// Text of the hyperparameters as JSON; nothing when they are none.
+pub(crate) fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
