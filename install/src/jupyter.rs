@@ -27,18 +27,17 @@ pub fn provide(place: &Place, tools: &Tools) -> Result<PathBuf> {
     crate::preflight::check_disk(&place.root, 400_000_000)?;
     let step = Step::new("Jupyter (private)");
     step.bytes(245_000_000);
+    let folder = place.join("jupyter");
+    let packages = ["jupyterlab", "nbclient", "nbconvert"];
     let python = environment(place, &tools.python)?;
-    pip_install(
-        place,
-        &python,
-        &["jupyterlab", "nbclient", "nbconvert"],
-        &place.join("jupyter"),
-        &step,
-    )?;
-    step.done(&format!(
-        "installed, {} on disk",
-        ui::size(place::size(&place.join("jupyter")))
-    ));
+    pip_install(place, &python, &packages, &folder, &step)?;
+    if !works(&python) {
+        // Damaged in a way that pip does not see: from the beginning.
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        environment(place, &tools.python)?;
+        pip_install(place, &python, &packages, &folder, &step)?;
+    }
+    step.done(&format!("installed, {} on disk", ui::size(place::size(&folder))));
     Ok(python)
 }
 
