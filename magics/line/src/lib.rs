@@ -24,12 +24,20 @@ pub use table::{Flag, Kind, Magic, Side, TABLE, magic};
 ///
 /// ```
 /// assert_eq!(lightcell_magics::nearest("epocs", ["epochs", "seed"]), Some("epochs"));
+/// assert_eq!(lightcell_magics::nearest("Mpl", ["Mlp"]), Some("Mlp"));
 /// assert_eq!(lightcell_magics::nearest("zzz", ["epochs", "seed"]), None);
 /// ```
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong = wrong.to_lowercase();
+    let score = |name: &str| {
+        let name = name.to_lowercase();
+        // A slip of one key, also in a short name, where the other measure sees little that is alike.
+        let slip = wrong.chars().count() > 2 && strsim::osa_distance(&wrong, &name) <= 1;
+        strsim::jaro_winkler(&wrong, &name).max(if slip { 0.9 } else { 0.0 })
+    };
     names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase()), name))
+        .map(|name| (score(name), name))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
