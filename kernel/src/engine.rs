@@ -95,7 +95,7 @@ pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("ligh
 
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` at its end tells
 /// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain.
-pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\nOk::<(), String>(())?;\n";
+pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\nOk::<(), String>(())?;\nlet _ = ();\n";
 
 /// Text whose completion makes the analyser read what first cells use; a cell with a `let` would do the same and leave a
 /// variable.

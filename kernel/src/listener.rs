@@ -263,7 +263,8 @@ impl Ears {
         };
         let id = (!display.id.is_empty()).then_some(display.id.as_str());
         match display.kind {
-            DisplayKind::Result if silent => {}
+            // No request: a cell of the kernel's own.
+            DisplayKind::Result if silent || parent.is_none() => {}
             DisplayKind::Result => self.publisher.result(media, count, parent.as_ref()),
             DisplayKind::Display => self.publisher.display(media, id, parent.as_ref()),
             DisplayKind::Update => self.publisher.update(media, &display.id, parent.as_ref()),

@@ -83,7 +83,8 @@ impl Publisher {
                 execution_count: ExecutionCount::new(count),
                 data: media,
                 metadata: Default::default(),
-                transient: None,
+                // An empty object: null is not valid here.
+                transient: Some(Transient { display_id: None }),
             },
             parent,
         );

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{mpsc as channel, oneshot};
+use zeromq::SocketRecv;
 
 /// Completion and inspection wait this long for the analyser before they answer with what is known anyway.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -125,7 +126,13 @@ async fn reply(mut socket: RouterSendConnection, mut queue: channel::UnboundedRe
 /// The next message; what cannot be read (a wrong signature, a damaged message) is logged and passed over.
 async fn next(socket: &mut RouterRecvConnection, channel: &str) -> JupyterMessage {
     loop {
-        match socket.read().await {
+        let read = match socket.socket.recv().await {
+            Ok(parts) => zmq::RawMessage::from_multipart(parts, &socket.mac)
+                .map_err(anyhow::Error::from)
+                .and_then(message),
+            Err(error) => Err(error.into()),
+        };
+        match read {
             Ok(message) => return message,
             Err(error) => {
                 tracing::warn!("{channel}: a message was passed over: {error}");
@@ -133,6 +140,33 @@ async fn next(socket: &mut RouterRecvConnection, channel: &str) -> JupyterMessag
             }
         }
     }
+}
+
+/// A typed message from a verified one. The typed history request knows no optional field; clients leave most of them out.
+fn message(raw: zmq::RawMessage) -> Result<JupyterMessage> {
+    let part = |index: usize| -> Result<serde_json::Value> {
+        Ok(serde_json::from_slice(raw.jparts.get(index).context("too few parts")?)?)
+    };
+    let (header, mut content) = (part(0)?, part(3)?);
+    if header["msg_type"] == "history_request"
+        && let Some(fields) = content.as_object_mut()
+    {
+        let defaults = serde_json::json!({
+            "output": false, "raw": true, "n": 1000, "unique": false, "pattern": "*", "session": 0, "start": 0, "stop": 0,
+        });
+        for (name, value) in defaults.as_object().into_iter().flatten() {
+            let field = fields.entry(name.clone()).or_insert(serde_json::Value::Null);
+            if field.is_null() {
+                *field = value.clone();
+            }
+        }
+    }
+    let value = serde_json::json!({
+        "header": header, "parent_header": part(1)?, "metadata": part(2)?, "content": content, "buffers": [],
+    });
+    let mut message = JupyterMessage::from_value(value)?;
+    message.zmq_identities = raw.zmq_identities;
+    Ok(message)
 }
 
 async fn answers(mut socket: RouterRecvConnection, shared: Arc<Shared>) {
