@@ -1,13 +1,7 @@
-//! The command `lightcell` on a real installation: what is deleted is noticed and mended, and nothing is done twice.
+//! The command `lightcell` of a real installation: refusals, diagnosis, uninstall.
 
-use lightcell_tests::{Kernel, Scratch, home};
-use serde_json::Value;
-use std::path::PathBuf;
+use lightcell_tests::{Scratch, home};
 use std::process::{Command, Output};
-
-fn lightcell(args: &[&str]) -> Output {
-    Command::new(home().join("bin/lightcell")).args(args).output().unwrap()
-}
 
 fn text(out: &Output) -> String {
     format!(
@@ -15,72 +9,6 @@ fn text(out: &Output) -> String {
         String::from_utf8_lossy(&out.stdout),
         String::from_utf8_lossy(&out.stderr)
     )
-}
-
-fn setup() -> Value {
-    serde_json::from_str(&std::fs::read_to_string(home().join("setup.json")).unwrap()).unwrap()
-}
-
-fn first_below(folder: PathBuf, holds: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            if let Some(found) = first_below(path, holds) {
-                return Some(found);
-            }
-        } else if holds(&entry.file_name().to_string_lossy()) {
-            return Some(path);
-        }
-    }
-    None
-}
-
-#[test]
-fn what_is_deleted_is_noticed_and_mended() {
-    let doctor = || {
-        let out = lightcell(&["doctor", "--json"]);
-        let rows: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
-        let missing: Vec<String> = rows
-            .iter()
-            .filter(|row| row["state"] == "missing")
-            .map(|row| row["part"].as_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(out.status.success(), missing.is_empty());
-        assert!(
-            rows.iter()
-                .all(|row| row["state"] != "missing" || row["mend"].is_string())
-        );
-        missing
-    };
-    assert_eq!(doctor(), [""; 0]);
-    let again = lightcell(&["setup"]);
-    assert!(again.status.success(), "{}", text(&again));
-    assert!(
-        !text(&again).contains('…'),
-        "a second run has nothing to do: {}",
-        text(&again)
-    );
-
-    let setup = setup();
-    let spec = PathBuf::from(setup["kernelspecs"][0].as_str().unwrap());
-    let libtch = PathBuf::from(setup["libtch"].as_str().unwrap());
-    std::fs::remove_file(spec.join("kernel.json")).unwrap();
-    assert_eq!(doctor(), ["kernelspec"]);
-    std::fs::remove_file(libtch.join("libtch.so")).unwrap();
-    assert_eq!(doctor(), ["libtch", "kernelspec"]);
-    std::fs::remove_file(first_below(home().join("toolchains"), &|name| name == "lightcell-worker").unwrap()).unwrap();
-    assert_eq!(doctor(), ["libtch", "worker, store", "kernelspec"]);
-    std::fs::remove_file(first_below(home().join("store"), &|name| name.starts_with("liblightcell_cell")).unwrap())
-        .unwrap();
-    let mended = lightcell(&["setup"]);
-    assert!(mended.status.success(), "{}", text(&mended));
-    assert_eq!(doctor(), [""; 0]);
-    assert_eq!(
-        Kernel::start()
-            .ok("lightcell::prelude::Tensor::from_slice(&[2i64]).int64_value(&[0])")
-            .value(),
-        "2"
-    );
 }
 
 #[test]
