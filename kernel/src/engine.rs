@@ -1,8 +1,7 @@
 //! The only file that names evcxr: turns cells into results, and evcxr's words into ours.
 
-use crate::home::{Home, Rustc};
+use crate::home::Home;
 use crate::session::Session;
-use crate::worker::Link;
 use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -93,8 +92,9 @@ pub struct Completion {
 /// The crates that every session starts with, in the order they are added: name and folder below the sources.
 pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("lightcell", "magics/fit")];
 
-/// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` at its end tells
-/// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain.
+/// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` tells
+/// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain; the `let`
+/// behind it keeps evcxr from showing its value.
 pub const PRELUDE: &str = "use lightcell_cell::Show as _;\nuse lightcell_cell::{Rich, clear_output, display, display_as, update_display};\nOk::<(), String>(())?;\nlet _ = ();\n";
 
 /// Text whose completion makes the analyser read what first cells use; a cell with a `let` would do the same and leave a
@@ -223,12 +223,6 @@ impl Engine {
 /// Calls that evcxr makes of this program in other roles; returns when this is the kernel itself.
 pub fn other_roles() {
     evcxr::runtime_hook();
-}
-
-/// The worker's command and the kernel's ends, for this session.
-pub fn link(home: &Home, rustc: &Rustc, session: &Path) -> Result<(std::sync::Arc<Link>, Command)> {
-    let (link, command) = Link::new(home, rustc, session)?;
-    Ok((std::sync::Arc::new(link), command))
 }
 
 impl Failure {

@@ -11,12 +11,9 @@ use crate::session::Session;
 use crate::stdin::Stdin;
 use crate::worker::Link;
 use jupyter_protocol::ExecutionCount;
-use jupyter_protocol::messaging::{
-    ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyError, ReplyStatus,
-};
+use jupyter_protocol::messaging::{ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyStatus};
 use lightcell_events::frame::CellEnd;
 use lightcell_magics::FitCall;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use tokio::sync::{mpsc as channel, oneshot};
@@ -162,7 +159,7 @@ fn start(
 }
 
 fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> anyhow::Result<(Engine, Listener)> {
-    let (link, command): (Arc<Link>, Command) = crate::engine::link(&ground.home, &ground.rustc, &ground.session.path)?;
+    let (link, command) = Link::new(&ground.home, &ground.rustc, &ground.session.path)?;
     let listener = Listener::start(link, shared.now.clone(), shared.publisher.clone(), shared.stdin.clone());
     let begun = std::time::Instant::now();
     let mut engine = Engine::start(command)?;
@@ -195,11 +192,7 @@ fn failed(count: usize, report: &Report) -> ExecuteReply {
         execution_count: ExecutionCount::new(count),
         payload: Vec::new(),
         user_expressions: None,
-        error: Some(Box::new(ReplyError {
-            ename: report.ename.clone(),
-            evalue: report.evalue.clone(),
-            traceback: report.traceback.clone(),
-        })),
+        error: Some(Box::new(report.clone().into())),
     }
 }
 

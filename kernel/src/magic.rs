@@ -136,25 +136,16 @@ pub fn report(error: &MagicError, count: usize, code: &str) -> Report {
         label: String::new(),
         primary: true,
     };
-    magic_error(
-        &error.message,
-        error.hint.as_deref(),
-        Some(span),
-        Cell { count, source: code },
-    )
-}
-
-fn magic_error(message: &str, hint: Option<&str>, span: Option<crate::engine::Span>, cell: Cell) -> Report {
     let diagnostic = Diagnostic {
         level: "error".into(),
         code: None,
-        message: message.to_owned(),
-        spans: span.into_iter().collect(),
-        helps: hint.map(str::to_owned).into_iter().collect(),
+        message: error.message.clone(),
+        spans: vec![span],
+        helps: error.hint.iter().cloned().collect(),
     };
-    let mut report = Report::compile(&[diagnostic], cell);
+    let mut report = Report::compile(&[diagnostic], Cell { count, source: code });
     report.ename = "MagicError".to_owned();
-    report.evalue = message.lines().next().unwrap_or_default().to_owned();
+    report.evalue = error.message.lines().next().unwrap_or_default().to_owned();
     report
 }
 

@@ -228,8 +228,7 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
             let session = Session::create(&home)?;
             // SAFETY: no other thread runs yet.
             unsafe { std::env::set_var("EVCXR_TMPDIR", &session.path) };
-            let (link, command) = engine::link(&home, &rustc, &session.path)?;
-            let total = prepare::expected_crates(&home);
+            let (link, command) = worker::Link::new(&home, &rustc, &session.path)?;
             let mut done = 0;
             let stderr = capture_stderr(move |line| {
                 if let Some(krate) = prepare::compiling(line) {
@@ -238,7 +237,7 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
                         step: "store",
                         krate: krate.to_owned(),
                         done,
-                        total: total.max(done),
+                        total: prepare::STORE_CRATES.max(done),
                     });
                 }
             })?;

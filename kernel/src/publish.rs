@@ -38,6 +38,11 @@ impl Publisher {
         let _ = self.sender.send(message(content.into(), parent)).await;
     }
 
+    /// Busy or idle, from a task.
+    pub async fn status_async(&self, state: ExecutionState, parent: &Parent) {
+        self.send_async(Status { execution_state: state }, Some(parent)).await;
+    }
+
     /// Text of a stream.
     pub fn stream(&self, stderr: bool, text: &str, parent: Option<&Parent>) {
         if !text.is_empty() {

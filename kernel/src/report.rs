@@ -1,6 +1,7 @@
 //! What a user reads when a cell failed: their own line and words, one to three lines first, the rest after.
 
 use crate::engine::{Diagnostic, Failure, Span};
+use jupyter_protocol::messaging::ReplyError;
 use std::fmt::Write;
 
 /// An error in Jupyter's form.
@@ -12,6 +13,16 @@ pub struct Report {
     pub evalue: String,
     /// What is shown, line by line, with ANSI colours.
     pub traceback: Vec<String>,
+}
+
+impl From<Report> for ReplyError {
+    fn from(report: Report) -> ReplyError {
+        ReplyError {
+            ename: report.ename,
+            evalue: report.evalue,
+            traceback: report.traceback,
+        }
+    }
 }
 
 const RED: &str = "\x1b[1;31m";

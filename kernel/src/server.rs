@@ -8,7 +8,7 @@ use jupyter_protocol::connection_info::ConnectionInfo;
 use jupyter_protocol::messaging::{
     CommClose, CommInfoReply, CompleteReply, CompleteRequest, ExecuteReply, ExecuteRequest, ExecutionState,
     InspectReply, InspectRequest, InterruptReply, IoPubWelcome, JupyterMessage, JupyterMessageContent as Content,
-    KernelInfoReply, LanguageInfo, ReplyError, ReplyStatus, ShutdownReply, Status,
+    KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
 };
 use jupyter_protocol::{CodeMirrorMode, ExecutionCount, Media};
 use jupyter_zmq_client::{
@@ -181,15 +181,7 @@ async fn answers(mut socket: RouterRecvConnection, shared: Arc<Shared>) {
 async fn control_requests((mut send, mut receive): (RouterSendConnection, RouterRecvConnection), shared: Arc<Shared>) {
     loop {
         let message = Arc::new(next(&mut receive, "control").await);
-        shared
-            .publisher
-            .send_async(
-                Status {
-                    execution_state: ExecutionState::Busy,
-                },
-                Some(&message),
-            )
-            .await;
+        shared.publisher.status_async(ExecutionState::Busy, &message).await;
         let (content, end): (Content, bool) = match &message.content {
             Content::InterruptRequest(_) => {
                 tracing::info!("interrupt: {}", shared.now.interrupt());
@@ -207,15 +199,7 @@ async fn control_requests((mut send, mut receive): (RouterSendConnection, Router
             Content::KernelInfoRequest(_) => (kernel_info().into(), false),
             other => {
                 tracing::info!("control: no answer to {}", other.message_type());
-                shared
-                    .publisher
-                    .send_async(
-                        Status {
-                            execution_state: ExecutionState::Idle,
-                        },
-                        Some(&message),
-                    )
-                    .await;
+                shared.publisher.status_async(ExecutionState::Idle, &message).await;
                 continue;
             }
         };
@@ -226,15 +210,7 @@ async fn control_requests((mut send, mut receive): (RouterSendConnection, Router
         if end {
             shared.publisher.send_async(content, Some(&message)).await;
         }
-        shared
-            .publisher
-            .send_async(
-                Status {
-                    execution_state: ExecutionState::Idle,
-                },
-                Some(&message),
-            )
-            .await;
+        shared.publisher.status_async(ExecutionState::Idle, &message).await;
         if end {
             // The replies are with the sockets; give them the time to leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -285,11 +261,7 @@ fn out_of_turn(shared: &Arc<Shared>, parent: &Arc<JupyterMessage>, request: &Exe
     if let Err(report) = result {
         shared.publisher.error(&report, parent);
         reply.status = ReplyStatus::Error;
-        reply.error = Some(Box::new(ReplyError {
-            ename: report.ename,
-            evalue: report.evalue,
-            traceback: report.traceback,
-        }));
+        reply.error = Some(Box::new(report.into()));
     }
     shared.reply(reply, parent);
     shared.publisher.status(ExecutionState::Idle, parent);
@@ -304,15 +276,7 @@ fn out_of_turn(shared: &Arc<Shared>, parent: &Arc<JupyterMessage>, request: &Exe
 }
 
 async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: mpsc::Sender<Job>) {
-    shared
-        .publisher
-        .send_async(
-            Status {
-                execution_state: ExecutionState::Busy,
-            },
-            Some(&message),
-        )
-        .await;
+    shared.publisher.status_async(ExecutionState::Busy, &message).await;
     let content: Option<Content> = match &message.content {
         Content::KernelInfoRequest(_) => Some(kernel_info().into()),
         Content::IsCompleteRequest(request) => Some(complete::is_complete(&request.code).into()),
@@ -359,15 +323,7 @@ async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: 
     if let Some(content) = content {
         shared.reply(content, &message);
     }
-    shared
-        .publisher
-        .send_async(
-            Status {
-                execution_state: ExecutionState::Idle,
-            },
-            Some(&message),
-        )
-        .await;
+    shared.publisher.status_async(ExecutionState::Idle, &message).await;
 }
 
 fn kernel_info() -> KernelInfoReply {

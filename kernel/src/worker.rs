@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 /// The kernel's ends. They live as long as the kernel: evcxr starts the worker anew after a death without asking, and
 /// the new one gets the same.
@@ -23,7 +24,7 @@ pub struct Link {
 
 impl Link {
     /// Makes the descriptors and the command that starts a worker with them.
-    pub fn new(home: &Home, rustc: &Rustc, session: &Path) -> Result<(Link, Command)> {
+    pub fn new(home: &Home, rustc: &Rustc, session: &Path) -> Result<(Arc<Link>, Command)> {
         let (events, worker_end) = socket_pair().context("cannot make a socket pair")?;
         let (out_read, out_write) = pipe().context("cannot make a pipe")?;
         let (err_read, err_write) = pipe().context("cannot make a pipe")?;
@@ -79,7 +80,7 @@ impl Link {
             worker_end,
             _worker_pipes: [out_write, err_write],
         };
-        Ok((link, command))
+        Ok((Arc::new(link), command))
     }
 
     /// Puts a mark behind everything that workers have sent so far.
@@ -152,7 +153,7 @@ pub enum Incoming {
 
 /// Reads packets and child output.
 pub struct Reader {
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
     buffer: Vec<u8>,
     /// Begun payloads, by kind: writers of one process take turns by packet, not by payload.
     parts: std::collections::HashMap<u8, Vec<u8>>,
@@ -160,7 +161,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader of this link. There is one.
-    pub fn new(link: std::sync::Arc<Link>) -> Reader {
+    pub fn new(link: Arc<Link>) -> Reader {
         Reader {
             link,
             buffer: vec![0; frame::MAX_PAYLOAD + 2],
@@ -265,11 +266,11 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn link() -> std::sync::Arc<Link> {
+    fn link() -> Arc<Link> {
         let (events, worker_end) = socket_pair().unwrap();
         let (a, b) = pipe().unwrap();
         let (c, d) = pipe().unwrap();
-        std::sync::Arc::new(Link {
+        Arc::new(Link {
             events,
             pipes: [a, c],
             worker_end,

@@ -93,9 +93,9 @@ fn describe(status: c_int) -> String {
     }
 }
 
-/// `fork` without libstd's or pthread's handlers in between would leave malloc locked; libc's own is used.
+/// libc's `fork`, not the bare system call: it leaves malloc's locks usable on both sides.
 fn fork() -> c_int {
-    // SAFETY: both sides go on with code that is allowed after fork: see `threads` for what is lost.
+    // SAFETY: the child goes on with this thread alone; what threads of the user lose by that is named at a takeover.
     unsafe { libc::fork() }
 }
 
