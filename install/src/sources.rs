@@ -7,14 +7,15 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The clone that this program was built from, while it is there; else the installation's copy.
+/// The clone that this program is run from or was built from, while it is there; else the installation's copy.
 pub fn root(place: &Place) -> Result<PathBuf> {
-    let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default();
-    let copy = place.join("src");
-    for folder in [clone, copy] {
+    // `cargo demo` and the like say at run time where they are: a clone that was moved, or one of several with a common
+    // target folder, does not build its program anew.
+    let now = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let clones = now.into_iter().chain([built]);
+    let clones = clones.filter_map(|manifest| manifest.parent().map(Path::to_owned));
+    for folder in clones.chain([place.join("src")]) {
         if is_ours(&folder) {
             return Ok(folder);
         }

@@ -89,8 +89,9 @@ pub struct Completion {
     pub label: String,
 }
 
-/// The crates that every session starts with, in the order they are added: name and folder below the sources.
-pub const CRATES: [(&str, &str); 2] = [("lightcell-cell", "kernel/cell"), ("lightcell", "magics/fit")];
+/// What every cell uses, and what trains: name and folder below the sources.
+const CELL: (&str, &str) = ("lightcell-cell", "kernel/cell");
+const LIBRARY: (&str, &str) = ("lightcell", "magics/fit");
 
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` tells
 /// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain; the `let`
@@ -117,20 +118,34 @@ impl Engine {
         })
     }
 
-    /// Gives the session its crates, from the warm store.
+    /// Gives the session what every cell uses. Takes half a second: the analyser has neither the standard library's
+    /// sources (see [`Session::std_sources`]) nor the training library to read.
+    pub fn begin(&mut self, home: &Home, session: &Session, store: Option<&Path>) -> Result<()> {
+        self.add(home, session, store, CELL, PRELUDE)
+            .context("cannot start the first cell")
+    }
+
+    /// Gives the session the training library, from the warm store; takes seconds, since the analyser reads it and the
+    /// standard library.
     pub fn furnish(&mut self, home: &Home, session: &Session, store: Option<&Path>) -> Result<()> {
+        self.add(home, session, store, LIBRARY, "")
+            .context("cannot load the training library")
+    }
+
+    fn add(
+        &mut self,
+        home: &Home,
+        session: &Session,
+        store: Option<&Path>,
+        (name, folder): (&str, &str),
+        code: &str,
+    ) -> Result<()> {
         if let Some(store) = store {
             session.restore_lock(store)?;
         }
-        let mut cell = String::new();
-        for (name, folder) in CRATES {
-            let path = home.setup.src.join(folder);
-            cell.push_str(&format!(":dep {name} = {{ path = {} }}\n", toml_text(&path)));
-        }
-        cell.push_str(PRELUDE);
-        self.eval(&cell)
-            .map_err(|failure| anyhow!("{failure}"))
-            .context("cannot load the training library")?;
+        let path = toml_text(&home.setup.src.join(folder));
+        self.eval(&format!(":dep {name} = {{ path = {path} }}\n{code}"))
+            .map_err(|failure| anyhow!("{failure}"))?;
         Ok(())
     }
 

@@ -104,6 +104,8 @@ struct Executor {
     cells: Vec<(usize, String)>,
     /// Requests up to this number are aborted.
     abort: u64,
+    /// The analyser knows the standard library, and the session the training library.
+    furnished: bool,
 }
 
 /// Runs until the channel closes. `ground` is the reason why nothing can run, when it is an error.
@@ -120,7 +122,18 @@ pub fn run(shared: Arc<Shared>, ground: Result<Ground, String>, jobs: mpsc::Rece
             return;
         }
     };
-    for job in first.into_iter().chain(jobs.iter()) {
+    loop {
+        let job = match first.take().or_else(|| jobs.try_recv().ok()) {
+            Some(job) => job,
+            None => {
+                // Nobody waits: the time for what later cells need.
+                first = executor.warm_up(&jobs);
+                let Some(job) = first.take().or_else(|| jobs.recv().ok()) else {
+                    return;
+                };
+                job
+            }
+        };
         executor.job(job);
     }
 }
@@ -141,13 +154,7 @@ fn start(
     let begun = std::time::Instant::now();
     ground.session.fill(&store).map_err(text)?;
     tracing::info!("session filled in {:?}", begun.elapsed());
-    let (mut engine, listener) = engine(shared, &ground, &store).map_err(text)?;
-    // A cell that waits already pays only for what it needs itself.
-    *first = first.take().or_else(|| jobs.try_recv().ok());
-    if first.is_none() {
-        engine.warm_up();
-        tracing::info!("the analyser is warm");
-    }
+    let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
     Ok(Executor {
         shared: shared.clone(),
         ground,
@@ -155,6 +162,7 @@ fn start(
         listener,
         cells: Vec::new(),
         abort: 0,
+        furnished: false,
     })
 }
 
@@ -163,10 +171,9 @@ fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> any
     let listener = Listener::start(link, shared.now.clone(), shared.publisher.clone(), shared.stdin.clone());
     let begun = std::time::Instant::now();
     let mut engine = Engine::start(command)?;
-    ground.session.show_std(&ground.rustc);
     tracing::info!("evcxr started in {:?}", begun.elapsed());
-    engine.furnish(&ground.home, &ground.session, Some(store))?;
-    tracing::info!("library loaded after {:?}", begun.elapsed());
+    engine.begin(&ground.home, &ground.session, Some(store))?;
+    tracing::info!("ready for simple cells after {:?}", begun.elapsed());
     Ok((engine, listener))
 }
 
@@ -197,7 +204,52 @@ fn failed(count: usize, report: &Report) -> ExecuteReply {
 }
 
 impl Executor {
+    /// Loads the training library, once. It takes seconds; a cell that can do without it does not wait.
+    fn furnish(&mut self) -> anyhow::Result<()> {
+        if self.furnished {
+            return Ok(());
+        }
+        let begun = std::time::Instant::now();
+        self.ground.session.show_std(&self.ground.rustc);
+        let store = self.ground.home.store(&self.ground.rustc)?;
+        self.engine
+            .furnish(&self.ground.home, &self.ground.session, Some(&store))?;
+        self.listener.sync();
+        self.shared.now.lock().said = Said::default();
+        self.furnished = true;
+        tracing::info!("library loaded in {:?}", begun.elapsed());
+        Ok(())
+    }
+
+    /// The same while nothing is asked, and then the analyser warmed up; gives the job that came in between.
+    fn warm_up(&mut self, jobs: &mpsc::Receiver<Job>) -> Option<Job> {
+        if self.furnished {
+            return None;
+        }
+        if let Err(error) = self.furnish() {
+            // The cell that needs it says so.
+            tracing::error!("{error:#}");
+            return jobs.recv().ok();
+        }
+        // A cell that waits pays only for what it needs itself.
+        let job = jobs.try_recv().ok();
+        if job.is_none() {
+            self.engine.warm_up();
+            tracing::info!("the analyser is warm");
+        }
+        job
+    }
+
     fn job(&mut self, job: Job) {
+        let simple = match &job {
+            Job::Execute { request, .. } => crate::early::is_simple(&request.code),
+            Job::Complete { .. } | Job::Inspect { .. } => false,
+        };
+        if !simple && let Err(error) = self.furnish() {
+            tracing::error!("{error:#}");
+            refuse(&self.shared, job, &format!("{error:#}"));
+            return;
+        }
         match job {
             Job::Execute {
                 parent,
@@ -431,7 +483,8 @@ impl Executor {
         let (engine, listener) = engine(&self.shared, &self.ground, &store)?;
         self.engine = engine;
         self.listener = listener;
-        Ok(())
+        self.furnished = false;
+        self.furnish()
     }
 
     fn fit(&mut self, fit: &FitCall, count: usize, cell: &str) -> Result<(), Report> {

@@ -112,7 +112,7 @@ impl Home {
 }
 
 /// Changes when the layout of a store changes.
-const STORE_FORMAT: &str = "2";
+const STORE_FORMAT: &str = "3";
 
 /// The compiler that cells are compiled with.
 #[derive(Debug, Clone)]

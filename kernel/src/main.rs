@@ -5,6 +5,7 @@
 
 mod complete;
 mod connection;
+mod early;
 mod engine;
 mod executor;
 mod history;

@@ -158,6 +158,7 @@ pub fn compiling(line: &str) -> Option<&str> {
 pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, command: Command) -> Result<PathBuf> {
     let target = home.store(rustc)?;
     let mut engine = Engine::start(command)?;
+    engine.begin(home, session, None)?;
     engine.furnish(home, session, None)?;
     // The library is loaded once for real, so that a broken libtorch is found here and not in a notebook.
     let text = try_libtorch(&mut engine, link).context("libtorch does not work in a cell")?;
@@ -172,7 +173,7 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
         bail!("evcxr does not report errors as expected");
     }
     drop(engine);
-    forget_context(&session.path.join("target"))?;
+    slim(&session.path.join("target"))?;
     let all = target.parent().context("no folder for stores")?;
     std::fs::create_dir_all(all)?;
     let list = inventory(&session.path)?;
@@ -219,8 +220,9 @@ fn try_libtorch(engine: &mut Engine, link: Arc<Link>) -> Result<String> {
     }
 }
 
-/// Removes the session's own crate from a target folder: each session compiles its own.
-fn forget_context(target: &Path) -> Result<()> {
+/// Removes from a target folder the session's own crate, as each session compiles its own, and what cargo writes only for
+/// people to read or while it builds: every file is one more to make at each start.
+fn slim(target: &Path) -> Result<()> {
     let mut stack = vec![target.to_owned()];
     while let Some(folder) = stack.pop() {
         for entry in std::fs::read_dir(&folder)?.flatten() {
@@ -230,6 +232,7 @@ fn forget_context(target: &Path) -> Result<()> {
                 || name.starts_with("libctx")
                 || name.starts_with("libcode_")
                 || name.starts_with("ctx.");
+            let own = own || is_spare(&entry.path());
             let path = entry.path();
             match (own, path.is_dir()) {
                 (true, true) => std::fs::remove_dir_all(&path)?,
@@ -240,6 +243,17 @@ fn forget_context(target: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_spare(path: &Path) -> bool {
+    let ends_with = |ending: &str| path.extension().is_some_and(|found| found == ending);
+    let within = |folder: &str| path.iter().any(|part| part == folder);
+    match () {
+        () if within(".fingerprint") => ends_with("timestamp") || ends_with("json"),
+        () if within("deps") => ends_with("d"),
+        () if within("build") => ends_with("timestamp") || ends_with("o") || ends_with("d"),
+        () => false,
+    }
 }
 
 fn inventory(store: &Path) -> Result<String> {

@@ -49,19 +49,21 @@ impl Session {
         Ok(path)
     }
 
-    /// Puts the real sources of the standard library in the place of the stub.
+    /// Puts the real sources of the standard library in the place of the stub: what programs name. Left out are the
+    /// processors' intrinsics (`stdarch`, more text than all of `core`), other crates' tests, and the manifest, for which
+    /// the analyser would ask cargo.
     pub fn show_std(&self, rustc: &crate::home::Rustc) {
         let path = self.path.join("std");
         let _ = std::fs::remove_dir_all(&path);
         // libdir is <sysroot>/lib/rustlib/<target>/lib. Without sources there the analyser looks where it always does.
-        if let Some(library) = rustc
-            .libdir
-            .ancestors()
-            .nth(2)
-            .map(|rustlib| rustlib.join("src/rust/library"))
-            .filter(|path| path.is_dir())
-        {
-            let _ = std::os::unix::fs::symlink(library, path);
+        let rustlib = rustc.libdir.ancestors().nth(2);
+        let Some(library) = rustlib.map(|rustlib| rustlib.join("src/rust/library")) else {
+            return;
+        };
+        if library.is_dir() && std::fs::create_dir_all(&path).is_ok() {
+            for part in ["core", "alloc", "std", "proc_macro"] {
+                let _ = std::os::unix::fs::symlink(library.join(part), path.join(part));
+            }
         }
     }
 
