@@ -17,6 +17,7 @@ mod prepare;
 mod preparing;
 mod prepass;
 mod publish;
+mod replay;
 mod report;
 mod runs;
 mod server;
@@ -36,6 +37,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 static RUSTC_VERSION: OnceLock<String> = OnceLock::new();
 
 fn main() -> ExitCode {
+    if let Some(code) = replay::role() {
+        return code;
+    }
     engine::other_roles();
     let result = match Task::from_args(std::env::args().skip(1)) {
         Ok(Task::Version) => {
@@ -159,6 +163,7 @@ fn ground() -> Result<Ground> {
         .unwrap_or("unknown");
     let _ = RUSTC_VERSION.set(version.to_owned());
     let session = Arc::new(Session::create(&home)?);
+    replay::install(&home.root, &rustc.path, &home.setup.src)?;
     // SAFETY: no other thread runs yet. evcxr takes its folder, and with its configuration folder here no file of the
     // user's evcxr, from the environment.
     unsafe {
@@ -227,6 +232,7 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
         prepare::worker(&home, &rustc, &mut show)?;
         if prepare::missing(&home, &rustc)?.is_some() {
             let session = Session::create(&home)?;
+            replay::install(&home.root, &rustc.path, &home.setup.src)?;
             // SAFETY: no other thread runs yet.
             unsafe { std::env::set_var("EVCXR_TMPDIR", &session.path) };
             let (link, command) = worker::Link::new(&home, &rustc, &session.path)?;

@@ -52,6 +52,7 @@ impl Link {
         for ours in ["RUST_SRC_PATH", "EVCXR_TMPDIR", "EVCXR_CONFIG_DIR"] {
             command.env_remove(ours);
         }
+        crate::replay::restore(&mut command);
         if let Ok(kernel) = std::env::current_exe() {
             command.env("LIGHTCELL_KERNEL", kernel);
         }

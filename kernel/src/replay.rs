@@ -1,0 +1,332 @@
+//! Compiles a cell with the arguments that cargo used for the last one, when nothing but the cell's text has changed
+//! since: cargo itself takes as long as rustc to find that out.
+//!
+//! evcxr runs the `cargo` that `rustup which cargo` names, or the one on PATH. Before all others there is a folder in which
+//! this program stands under three names: `rustup` answers at once, `cargo` runs rustc or the real cargo, and as rustc's
+//! wrapper it writes down what cargo asks of rustc. All other calls go to the real programs.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// The crate that evcxr makes of each cell.
+const CRATE: &str = "ctx";
+/// Where the recipe lies in a session's folder.
+const RECIPE: &str = ".recipe.json";
+/// Names of the wrapper and of what is handed on in the environment.
+const RECORDER: &str = "rustc-recorder";
+const REAL_CARGO: &str = "LIGHTCELL_CARGO";
+const REAL_RUSTC: &str = "LIGHTCELL_RUSTC";
+const REAL_PATH: &str = "LIGHTCELL_PATH";
+const RECORD_INTO: &str = "LIGHTCELL_RECIPE";
+const OWN_SOURCES: &str = "LIGHTCELL_SOURCES";
+
+/// How cargo called rustc for a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Recipe {
+    /// Of everything that decides about the call besides the cell's text.
+    stamp: u64,
+    program: String,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+/// Puts the folder of names into the installation and before all others on PATH. To be called while there is one thread.
+///
+/// # Errors
+/// When the folder cannot be made.
+pub fn install(home: &Path, rustc: &Path, sources: &Path) -> Result<()> {
+    // Set already when a kernel runs itself to prepare for another rustc.
+    let path = std::env::var_os(REAL_PATH)
+        .or_else(|| std::env::var_os("PATH"))
+        .unwrap_or_default();
+    let beside = rustc.with_file_name("cargo");
+    let cargo = if beside.is_file() {
+        beside
+    } else {
+        find("cargo", &path).context("there is no cargo on PATH\nhint: install Rust: https://rustup.rs")?
+    };
+    let folder = home.join("bin/tools");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    for name in ["cargo", "rustup", RECORDER] {
+        let link = folder.join(name);
+        if std::fs::read_link(&link).ok().as_ref() != Some(&program) {
+            let new = folder.join(format!(".{name}-{}", std::process::id()));
+            let _ = std::fs::remove_file(&new);
+            std::os::unix::fs::symlink(&program, &new)
+                .and_then(|()| std::fs::rename(&new, &link))
+                .with_context(|| format!("cannot write {}", link.display()))?;
+        }
+    }
+    let with = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path)))
+        .context("a folder of Lightcell's has a colon in its name")?;
+    // SAFETY: the caller has no other threads.
+    unsafe {
+        std::env::set_var(REAL_PATH, &path);
+        std::env::set_var(REAL_CARGO, cargo);
+        std::env::set_var(REAL_RUSTC, rustc);
+        std::env::set_var(OWN_SOURCES, sources);
+        std::env::set_var("PATH", with);
+    }
+    Ok(())
+}
+
+/// The environment that the user's own processes get: as it was before [`install`].
+pub fn restore(command: &mut Command) {
+    if let Some(path) = std::env::var_os(REAL_PATH) {
+        command.env("PATH", path);
+    }
+    for name in [REAL_PATH, REAL_CARGO, REAL_RUSTC, OWN_SOURCES] {
+        command.env_remove(name);
+    }
+}
+
+/// Acts as the program whose name this one was called by; `None` when that is its own.
+pub fn role() -> Option<ExitCode> {
+    std::env::var_os(REAL_PATH)?;
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let name = Path::new(args.first()?).file_name()?.to_str()?.to_owned();
+    let result = match name.as_str() {
+        "rustup" => rustup(&args[1..]),
+        "cargo" => cargo(&args[1..]),
+        RECORDER => recorder(&args[1..]),
+        _ => return None,
+    };
+    Some(result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    }))
+}
+
+fn variable(name: &str) -> Result<PathBuf> {
+    std::env::var_os(name)
+        .map(PathBuf::from)
+        .with_context(|| format!("{name} is not set"))
+}
+
+/// The real program, with the real PATH.
+fn real(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    restore(&mut command);
+    command
+}
+
+fn become_it(mut command: Command) -> Result<ExitCode> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))
+}
+
+fn find(name: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+fn rustup(args: &[OsString]) -> Result<ExitCode> {
+    match args {
+        [which, tool] if which == "which" && (tool == "cargo" || tool == "rustc") => {
+            let path = if tool == "cargo" {
+                // This folder's own.
+                find("cargo", &std::env::var_os("PATH").unwrap_or_default()).context("there is no cargo on PATH")?
+            } else {
+                variable(REAL_RUSTC)?
+            };
+            println!("{}", path.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            let rustup = find("rustup", variable(REAL_PATH)?.as_os_str()).context("there is no rustup on PATH")?;
+            let mut command = real(&rustup);
+            command.args(args);
+            become_it(command)
+        }
+    }
+}
+
+fn cargo(args: &[OsString]) -> Result<ExitCode> {
+    let mut command = real(&variable(REAL_CARGO)?);
+    command.args(args);
+    let session = std::env::current_dir().context("there is no current folder")?;
+    let is_build = args.first().is_some_and(|name| name == "build");
+    if !is_build || std::env::var_os("RUSTC_WRAPPER").is_some() || !session.join("Cargo.toml").is_file() {
+        return become_it(command);
+    }
+    let own = variable(OWN_SOURCES)?;
+    let file = session.join(RECIPE);
+    if let Some(recipe) = read(&file)
+        && stamp(&session, args, &own) == Some(recipe.stamp)
+    {
+        return replay(&recipe, &session);
+    }
+    let new = session.join(format!("{RECIPE}.new"));
+    for file in [&file, &new] {
+        let _ = std::fs::remove_file(file);
+    }
+    let recorder = find(RECORDER, &std::env::var_os("PATH").unwrap_or_default());
+    if let Some(recorder) = recorder {
+        command.env("RUSTC_WRAPPER", recorder).env(RECORD_INTO, &new);
+        // For the wrapper's own use; it takes them away again.
+        for name in [REAL_PATH, REAL_CARGO, REAL_RUSTC, OWN_SOURCES] {
+            command.env(name, std::env::var_os(name).unwrap_or_default());
+        }
+    }
+    let status = command.status().context("cannot run cargo")?;
+    if status.success()
+        && let Some(mut recipe) = read(&new)
+        && let Some(stamp) = stamp(&session, args, &own)
+    {
+        recipe.stamp = stamp;
+        write(&file, &recipe);
+    }
+    let _ = std::fs::remove_file(&new);
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+fn read(file: &Path) -> Option<Recipe> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+/// Without it the next cell is compiled by cargo, so a full disk is no error.
+fn write(file: &Path, recipe: &Recipe) {
+    if let Ok(text) = serde_json::to_vec(recipe) {
+        let _ = std::fs::write(file, text);
+    }
+}
+
+/// Of all that decides how a cell is compiled, besides its text; `None` when cargo must look itself, because a crate in a
+/// folder of the user's may have changed.
+fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
+    let manifest = std::fs::read_to_string(session.join("Cargo.toml")).ok()?;
+    if manifest.lines().any(|line| line.contains("path") && is_foreign(line, own)) {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    (&manifest, args).hash(&mut hasher);
+    for file in ["Cargo.lock", ".cargo/config.toml"] {
+        std::fs::read(session.join(file)).ok().hash(&mut hasher);
+    }
+    // Wherever `:build_env` or the user's shell may have said something to cargo.
+    let mut variables: Vec<_> = std::env::vars_os().collect();
+    variables.sort();
+    variables.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Whether a line of a manifest names a crate by a folder that is not one of ours.
+fn is_foreign(line: &str, own: &Path) -> bool {
+    let Some((_, rest)) = line.split_once("path") else {
+        return false;
+    };
+    let value = rest.trim_start().strip_prefix('=').map(str::trim_start);
+    let Some(path) = value.and_then(|value| value.strip_prefix('"')) else {
+        return false;
+    };
+    !path.starts_with(&*own.to_string_lossy()) && !path.starts_with("src/lib.rs")
+}
+
+/// What cargo would say of the library that is about to be made, and rustc in the place of this process: its errors are
+/// already in the form in which evcxr reads them.
+fn replay(recipe: &Recipe, session: &Path) -> Result<ExitCode> {
+    let out = value_of(&recipe.args, "--out-dir").context("the recipe has no --out-dir")?;
+    let library = session.join(out).join(format!("lib{CRATE}.so"));
+    println!(
+        "{}",
+        serde_json::json!({"reason": "compiler-artifact", "target": {"name": CRATE}, "filenames": [library]})
+    );
+    let mut command = Command::new(&recipe.program);
+    command.args(&recipe.args).env_clear().envs(&recipe.env);
+    become_it(command)
+}
+
+fn value_of<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
+    let at = args.iter().position(|arg| arg == name)?;
+    args.get(at + 1).map(String::as_str)
+}
+
+/// rustc's wrapper: writes down the call that compiles a cell.
+fn recorder(args: &[OsString]) -> Result<ExitCode> {
+    let (rustc, args) = args.split_first().context("no rustc to run")?;
+    let texts: Option<Vec<String>> = args.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
+    if let (Some(texts), Some(program), Some(into)) = (texts, rustc.to_str(), std::env::var_os(RECORD_INTO))
+        && value_of(&texts, "--crate-name") == Some(CRATE)
+    {
+        let recipe = Recipe {
+            stamp: 0,
+            program: program.to_owned(),
+            args: texts,
+            env: environment(),
+        };
+        write(Path::new(&into), &recipe);
+    }
+    let mut command = real(Path::new(rustc));
+    command.args(args).env_remove("RUSTC_WRAPPER").env_remove(RECORD_INTO);
+    become_it(command)
+}
+
+/// What rustc gets, without what belongs to this run of cargo: its jobserver's descriptors are gone afterwards.
+fn environment() -> BTreeMap<String, String> {
+    let gone = [
+        "RUSTC_WRAPPER",
+        RECORD_INTO,
+        REAL_CARGO,
+        REAL_RUSTC,
+        OWN_SOURCES,
+        "CARGO_MAKEFLAGS",
+        "MAKEFLAGS",
+        "MFLAGS",
+    ];
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !gone.contains(&name.as_str()))
+        .collect();
+    if let Some(path) = env.remove(REAL_PATH) {
+        env.insert("PATH".to_owned(), path);
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crates_in_folders_of_the_users_are_cargos_business() {
+        let own = Path::new("/lc/src");
+        assert!(!is_foreign("lightcell = { path = \"/lc/src/magics/fit\" }", own));
+        assert!(!is_foreign("path = \"src/lib.rs\"", own));
+        assert!(!is_foreign("rpath = true", own));
+        assert!(!is_foreign("pathfinding = \"4\"", own));
+        assert!(is_foreign("mine = { path = \"/home/me/mine\" }", own));
+        assert!(is_foreign("mine = { version = \"1\", path=\"/home/me/mine\" }", own));
+    }
+
+    #[test]
+    fn the_stamp_changes_with_everything_but_the_cell() {
+        let session = std::env::temp_dir().join(format!("lightcell-recipe-{}", std::process::id()));
+        std::fs::create_dir_all(session.join("src")).unwrap();
+        let put = |file: &str, text: &str| std::fs::write(session.join(file), text).unwrap();
+        let args = [OsString::from("build")];
+        let stamp = |args: &[OsString]| stamp(&session, args, Path::new("/lc/src"));
+        assert_eq!(stamp(&args), None);
+        put("Cargo.toml", "[dependencies]\n");
+        let first = stamp(&args);
+        assert!(first.is_some());
+        put("src/lib.rs", "fn f() {}");
+        assert_eq!(stamp(&args), first);
+        put("Cargo.lock", "x");
+        let second = stamp(&args);
+        assert_ne!(second, first);
+        put("Cargo.toml", "[dependencies]\nrand = \"0.9\"\n");
+        assert_ne!(stamp(&args), second);
+        assert_ne!(stamp(&["build".into(), "--offline".into()]), stamp(&args));
+        put("Cargo.toml", "[dependencies]\nx = { path = \"/home/me/x\" }\n");
+        assert_eq!(stamp(&args), None);
+        std::fs::remove_dir_all(session).unwrap();
+    }
+}
