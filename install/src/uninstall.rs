@@ -16,6 +16,7 @@ const PARTS: [&str; 16] = [
     "libtch",
     ".cargo",
     "toolchains",
+    "tools",
     "store",
     "sessions",
     "jupyter",

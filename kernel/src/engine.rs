@@ -92,6 +92,8 @@ pub struct Completion {
 /// What every cell uses, and what trains: name and folder below the sources.
 const CELL: (&str, &str) = ("lightcell-cell", "kernel/cell");
 const LIBRARY: (&str, &str) = ("lightcell", "magics/fit");
+/// Both as one shared library, which a cell links in their place.
+const LINKED: (&str, &str) = ("lightcell-session", "kernel/session");
 
 /// In scope of every cell; without it evcxr compiles each cell that ends in an expression twice. The `?` tells
 /// evcxr for good that cells may use it, which otherwise costs the first one that does a compilation in vain; the `let`
@@ -121,15 +123,21 @@ impl Engine {
     /// Gives the session what every cell uses. Takes half a second: the analyser has neither the standard library's
     /// sources (see [`Session::std_sources`]) nor the training library to read.
     pub fn begin(&mut self, home: &Home, session: &Session, store: Option<&Path>) -> Result<()> {
-        self.add(home, session, store, CELL, PRELUDE)
+        self.add(home, session, store, &[CELL], PRELUDE)
             .context("cannot start the first cell")
     }
 
     /// Gives the session the training library, from the warm store; takes seconds, since the analyser reads it and the
     /// standard library.
     pub fn furnish(&mut self, home: &Home, session: &Session, store: Option<&Path>) -> Result<()> {
-        self.add(home, session, store, LIBRARY, "")
-            .context("cannot load the training library")
+        self.add(
+            home,
+            session,
+            store,
+            &[LIBRARY, LINKED],
+            "use lightcell_session as _;\n",
+        )
+        .context("cannot load the training library")
     }
 
     fn add(
@@ -137,15 +145,18 @@ impl Engine {
         home: &Home,
         session: &Session,
         store: Option<&Path>,
-        (name, folder): (&str, &str),
+        crates: &[(&str, &str)],
         code: &str,
     ) -> Result<()> {
         if let Some(store) = store {
             session.restore_lock(store)?;
         }
-        let path = toml_text(&home.setup.src.join(folder));
-        self.eval(&format!(":dep {name} = {{ path = {path} }}\n{code}"))
-            .map_err(|failure| anyhow!("{failure}"))?;
+        let mut cell = String::new();
+        for (name, folder) in crates {
+            let path = toml_text(&home.setup.src.join(folder));
+            cell.push_str(&format!(":dep {name} = {{ path = {path} }}\n"));
+        }
+        self.eval(&(cell + code)).map_err(|failure| anyhow!("{failure}"))?;
         Ok(())
     }
 

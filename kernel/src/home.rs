@@ -94,6 +94,7 @@ impl Home {
             &digest(&src.join("magics/fit"))?,
             &digest(&src.join("kernel/cell"))?,
             &digest(&src.join("kernel/events"))?,
+            &digest(&src.join("kernel/session"))?,
             STORE_FORMAT,
         ]);
         Ok(self.root.join("store").join(key))

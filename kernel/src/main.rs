@@ -8,6 +8,7 @@ mod connection;
 mod early;
 mod engine;
 mod executor;
+mod graph;
 mod history;
 mod home;
 mod listener;

@@ -3,7 +3,8 @@
 //!
 //! evcxr runs the `cargo` that `rustup which cargo` names, or the one on PATH. Before all others there is a folder in which
 //! this program stands under three names: `rustup` answers at once, `cargo` runs rustc or the real cargo, and as rustc's
-//! wrapper it writes down what cargo asks of rustc. All other calls go to the real programs.
+//! wrapper it writes down what cargo asks of rustc. All other calls go to the real programs. The analyser asks the cargo of
+//! CARGO_HOME first, so that is this folder too; it gets a shorter answer (see [`crate::graph`]).
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ const RECORDER: &str = "rustc-recorder";
 const REAL_CARGO: &str = "LIGHTCELL_CARGO";
 const REAL_RUSTC: &str = "LIGHTCELL_RUSTC";
 const REAL_PATH: &str = "LIGHTCELL_PATH";
+/// Not set when the user has not set CARGO_HOME.
+const REAL_HOME: &str = "LIGHTCELL_CARGO_HOME";
 const RECORD_INTO: &str = "LIGHTCELL_RECIPE";
 const OWN_SOURCES: &str = "LIGHTCELL_SOURCES";
 
@@ -51,7 +54,8 @@ pub fn install(home: &Path, rustc: &Path, sources: &Path) -> Result<()> {
     } else {
         find("cargo", &path).context("there is no cargo on PATH\nhint: install Rust: https://rustup.rs")?
     };
-    let folder = home.join("bin/tools");
+    let tools = home.join("tools");
+    let folder = tools.join("bin");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let program = std::env::current_exe().context("cannot find this program")?;
     for name in ["cargo", "rustup", RECORDER] {
@@ -68,6 +72,12 @@ pub fn install(home: &Path, rustc: &Path, sources: &Path) -> Result<()> {
         .context("a folder of Lightcell's has a colon in its name")?;
     // SAFETY: the caller has no other threads.
     unsafe {
+        if std::env::var_os(REAL_PATH).is_none()
+            && let Some(home) = std::env::var_os("CARGO_HOME")
+        {
+            std::env::set_var(REAL_HOME, home);
+        }
+        std::env::set_var("CARGO_HOME", tools);
         std::env::set_var(REAL_PATH, &path);
         std::env::set_var(REAL_CARGO, cargo);
         std::env::set_var(REAL_RUSTC, rustc);
@@ -81,8 +91,12 @@ pub fn install(home: &Path, rustc: &Path, sources: &Path) -> Result<()> {
 pub fn restore(command: &mut Command) {
     if let Some(path) = std::env::var_os(REAL_PATH) {
         command.env("PATH", path);
+        match std::env::var_os(REAL_HOME) {
+            Some(home) => command.env("CARGO_HOME", home),
+            None => command.env_remove("CARGO_HOME"),
+        };
     }
-    for name in [REAL_PATH, REAL_CARGO, REAL_RUSTC, OWN_SOURCES] {
+    for name in [REAL_PATH, REAL_HOME, REAL_CARGO, REAL_RUSTC, OWN_SOURCES] {
         command.env_remove(name);
     }
 }
@@ -153,6 +167,11 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     let mut command = real(&variable(REAL_CARGO)?);
     command.args(args);
     let session = std::env::current_dir().context("there is no current folder")?;
+    let is = |word: &str| args.iter().any(|arg| arg == word);
+    // Only the analyser names a platform.
+    if is("metadata") && is("--filter-platform") && !is("--no-deps") {
+        return metadata(command);
+    }
     let is_build = args.first().is_some_and(|name| name == "build");
     if !is_build || std::env::var_os("RUSTC_WRAPPER").is_some() || !session.join("Cargo.toml").is_file() {
         return become_it(command);
@@ -172,9 +191,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     if let Some(recorder) = recorder {
         command.env("RUSTC_WRAPPER", recorder).env(RECORD_INTO, &new);
         // For the wrapper's own use; it takes them away again.
-        for name in [REAL_PATH, REAL_CARGO, REAL_RUSTC, OWN_SOURCES] {
-            command.env(name, std::env::var_os(name).unwrap_or_default());
-        }
+        command.env(REAL_PATH, variable(REAL_PATH)?);
     }
     let status = command.status().context("cannot run cargo")?;
     if status.success()
@@ -185,7 +202,24 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         write(&file, &recipe);
     }
     let _ = std::fs::remove_file(&new);
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    Ok(exit_code(status))
+}
+
+/// cargo's answer without what no cell can name.
+fn metadata(mut command: Command) -> Result<ExitCode> {
+    use std::io::Write;
+    let out = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    let thinned = serde_json::from_slice(&out.stdout).ok().and_then(crate::graph::thin);
+    let text = thinned.map_or(out.stdout, |value| value.to_string().into_bytes());
+    std::io::stdout().write_all(&text).context("nobody reads")?;
+    Ok(exit_code(out.status))
+}
+
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
 fn read(file: &Path) -> Option<Recipe> {
@@ -203,7 +237,10 @@ fn write(file: &Path, recipe: &Recipe) {
 /// folder of the user's may have changed.
 fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).ok()?;
-    if manifest.lines().any(|line| line.contains("path") && is_foreign(line, own)) {
+    if manifest
+        .lines()
+        .any(|line| line.contains("path") && is_foreign(line, own))
+    {
         return None;
     }
     let mut hasher = DefaultHasher::new();
@@ -264,8 +301,11 @@ fn recorder(args: &[OsString]) -> Result<ExitCode> {
         };
         write(Path::new(&into), &recipe);
     }
-    let mut command = real(Path::new(rustc));
-    command.args(args).env_remove("RUSTC_WRAPPER").env_remove(RECORD_INTO);
+    let mut command = Command::new(rustc);
+    command.args(args);
+    for name in ["RUSTC_WRAPPER", RECORD_INTO, REAL_PATH] {
+        command.env_remove(name);
+    }
     become_it(command)
 }
 
@@ -274,21 +314,15 @@ fn environment() -> BTreeMap<String, String> {
     let gone = [
         "RUSTC_WRAPPER",
         RECORD_INTO,
-        REAL_CARGO,
-        REAL_RUSTC,
-        OWN_SOURCES,
+        REAL_PATH,
         "CARGO_MAKEFLAGS",
         "MAKEFLAGS",
         "MFLAGS",
     ];
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
+    std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !gone.contains(&name.as_str()))
-        .collect();
-    if let Some(path) = env.remove(REAL_PATH) {
-        env.insert("PATH".to_owned(), path);
-    }
-    env
+        .collect()
 }
 
 #[cfg(test)]
