@@ -95,13 +95,15 @@ pub struct Ground {
     pub session: Arc<Session>,
 }
 
-struct Executor {
-    shared: Arc<Shared>,
-    ground: Ground,
-    engine: Engine,
+pub(crate) struct Executor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ground: Ground,
+    pub(crate) engine: Engine,
     listener: Listener,
     /// Cells by execution count, for places in them.
-    cells: Vec<(usize, String)>,
+    pub(crate) cells: Vec<(usize, String)>,
+    /// How long the last piece of a cell ran, without its compilation.
+    pub(crate) ran: std::time::Duration,
     /// Requests up to this number are aborted.
     abort: u64,
     /// The analyser knows the standard library, and the session the training library.
@@ -163,6 +165,7 @@ fn start(
         cells: Vec::new(),
         abort: 0,
         furnished: false,
+        ran: std::time::Duration::ZERO,
     })
 }
 
@@ -332,6 +335,8 @@ impl Executor {
                 Piece::Code(text) => self.code(&text, count, code)?,
                 Piece::Kernel(call) => magic::kernel_side(&call, &self.shared, parent)?,
                 Piece::Fit(fit) => self.fit(&fit, count, code)?,
+                Piece::InTurn(call) => self.in_turn(&call, count, code, payload)?,
+                Piece::Shell(command) => self.shell("sh", &command, false, count, code)?,
                 Piece::Help(name) => self.help(&name, payload)?,
             }
         }
@@ -339,16 +344,30 @@ impl Executor {
     }
 
     /// Evaluates Rust; everything the cell prints and shows is on its way when this returns.
-    fn code(&mut self, rust: &str, count: usize, cell: &str) -> Result<(), Report> {
+    pub(crate) fn code(&mut self, rust: &str, count: usize, cell: &str) -> Result<(), Report> {
+        self.ran = std::time::Duration::ZERO;
         if rust.trim().is_empty() {
             return Ok(());
         }
         let rewritten = crate::prepass::rewrite(rust);
-        let (result, said, before) = self.evaluate(&rewritten.text)?;
+        self.moved(&rewritten.text, count, cell, |line, column| {
+            rewritten.column(line, column)
+        })
+    }
+
+    /// Evaluates Rust whose columns are not those that the user typed.
+    pub(crate) fn moved(
+        &mut self,
+        rust: &str,
+        count: usize,
+        cell: &str,
+        typed: impl Fn(usize, usize) -> usize,
+    ) -> Result<(), Report> {
+        let (result, said, before) = self.evaluate(rust)?;
         match result {
             Ok(outputs) => self.outputs(outputs),
             Err(mut failure) => {
-                failure.map_columns(|line, column| rewritten.column(line, column));
+                failure.map_columns(typed);
                 return Err(self.failure(failure, count, cell));
             }
         }
@@ -377,6 +396,7 @@ impl Executor {
             state.phase = Phase::Idle;
             std::mem::take(&mut state.said)
         };
+        self.ran = said.ran.unwrap_or_default();
         if !said.redefined.is_empty() {
             let text = format!(
                 "dropped, because their types were defined again: {}\n",

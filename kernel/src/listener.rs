@@ -170,6 +170,7 @@ impl Ears {
                     .unwrap_or(0);
                 let mut state = self.now.lock();
                 state.phase = Phase::Running(pid);
+                state.said.began = Some(std::time::Instant::now());
                 if state.interrupted {
                     // Stop was pressed while the build ended.
                     drop(state);
@@ -179,6 +180,7 @@ impl Ears {
             Kind::CellEnd => {
                 let mut state = self.now.lock();
                 state.phase = Phase::Building;
+                state.said.ran = state.said.began.map(|began| began.elapsed());
                 state.said.ended = Some(match payload {
                     [1] => CellEnd::Panicked,
                     [2] => CellEnd::Error,

@@ -17,6 +17,10 @@ pub enum Piece {
     Kernel(Call),
     /// `%fit`.
     Fit(FitCall),
+    /// A magic that runs in its turn (see [`crate::turn`]).
+    InTurn(Call),
+    /// `!command`.
+    Shell(String),
     /// Help on a name.
     Help(String),
 }
@@ -32,9 +36,11 @@ pub fn split(code: &str) -> Result<Vec<Piece>, MagicError> {
         .map(|piece| match piece {
             lightcell_magics::Piece::Code(text) => Piece::Code(text),
             lightcell_magics::Piece::Help(name) => Piece::Help(name),
-            lightcell_magics::Piece::Magic(call) => match FitCall::from_call(&call) {
-                Some(fit) => Piece::Fit(fit),
-                None => Piece::Kernel(call),
+            lightcell_magics::Piece::Shell(command) => Piece::Shell(command),
+            lightcell_magics::Piece::Magic(call) => match (FitCall::from_call(&call), call.magic().side) {
+                (Some(fit), _) => Piece::Fit(fit),
+                (None, Side::Kernel) => Piece::Kernel(call),
+                (None, Side::Worker) => Piece::InTurn(call),
             },
         })
         .collect())

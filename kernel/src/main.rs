@@ -24,6 +24,7 @@ mod runs;
 mod server;
 mod session;
 mod stdin;
+mod turn;
 mod worker;
 
 use anyhow::{Context, Result, bail};

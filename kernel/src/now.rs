@@ -5,6 +5,7 @@ use crate::report::Panic;
 use lightcell_events::frame::CellEnd;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The state that the sockets, the executor and the listener share.
 #[derive(Default)]
@@ -56,6 +57,10 @@ pub struct State {
 pub struct Said {
     /// The newest panic on the cell's thread.
     pub panic: Option<Panic>,
+    /// When the code began to run.
+    pub began: Option<Instant>,
+    /// How long it ran.
+    pub ran: Option<Duration>,
     /// How the code returned.
     pub ended: Option<CellEnd>,
     /// The process ended: how, and what could not be kept.
@@ -133,7 +138,7 @@ fn signal(pid: i32, signal: i32) {
 }
 
 /// The worker and all it started are left out when a build is stopped.
-fn is_worker(pid: i32) -> bool {
+pub fn is_worker(pid: i32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe"))
         .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
 }

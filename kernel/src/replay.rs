@@ -19,6 +19,8 @@ use std::process::{Command, ExitCode};
 const CRATE: &str = "ctx";
 /// Where the recipe lies in a session's folder.
 const RECIPE: &str = ".recipe.json";
+/// In a session's folder: the opt-level of its cells, when `%opt` has set one.
+pub const OPT_LEVEL: &str = ".opt-level";
 /// Names of the wrapper and of what is handed on in the environment.
 const RECORDER: &str = "rustc-recorder";
 const REAL_CARGO: &str = "LIGHTCELL_CARGO";
@@ -277,7 +279,10 @@ fn replay(recipe: &Recipe, session: &Path) -> Result<ExitCode> {
         serde_json::json!({"reason": "compiler-artifact", "target": {"name": CRATE}, "filenames": [library]})
     );
     let mut command = Command::new(&recipe.program);
-    command.args(&recipe.args).env_clear().envs(&recipe.env);
+    command
+        .args(optimized(&recipe.args, session))
+        .env_clear()
+        .envs(&recipe.env);
     become_it(command)
 }
 
@@ -286,23 +291,40 @@ fn value_of<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
     args.get(at + 1).map(String::as_str)
 }
 
+fn is_cell(args: &[String]) -> bool {
+    value_of(args, "--crate-name") == Some(CRATE)
+}
+
+/// The arguments with the opt-level that `%opt` has set.
+fn optimized(args: &[String], session: &Path) -> Vec<String> {
+    let set = std::fs::read_to_string(session.join(OPT_LEVEL)).ok();
+    let of = |arg: &String| match &set {
+        Some(level) if arg.starts_with("opt-level=") => format!("opt-level={}", level.trim()),
+        _ => arg.clone(),
+    };
+    args.iter().map(of).collect()
+}
+
 /// rustc's wrapper: writes down the call that compiles a cell.
 fn recorder(args: &[OsString]) -> Result<ExitCode> {
     let (rustc, args) = args.split_first().context("no rustc to run")?;
     let texts: Option<Vec<String>> = args.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
-    if let (Some(texts), Some(program), Some(into)) = (texts, rustc.to_str(), std::env::var_os(RECORD_INTO))
-        && value_of(&texts, "--crate-name") == Some(CRATE)
+    if let (Some(texts), Some(program), Some(into)) = (&texts, rustc.to_str(), std::env::var_os(RECORD_INTO))
+        && is_cell(texts)
     {
         let recipe = Recipe {
             stamp: 0,
             program: program.to_owned(),
-            args: texts,
+            args: texts.clone(),
             env: environment(),
         };
         write(Path::new(&into), &recipe);
     }
     let mut command = Command::new(rustc);
-    command.args(args);
+    match (texts, std::env::current_dir()) {
+        (Some(texts), Ok(folder)) if is_cell(&texts) => command.args(optimized(&texts, &folder)),
+        _ => command.args(args),
+    };
     for name in ["RUSTC_WRAPPER", RECORD_INTO, REAL_PATH] {
         command.env_remove(name);
     }

@@ -76,6 +76,7 @@ pub fn clear_stop() {
     }
 }
 
+pub mod magics;
 mod rich;
 
 pub use frame::{Display as RichOutput, DisplayKind};

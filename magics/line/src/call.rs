@@ -1,7 +1,8 @@
 //! Splits a cell into Rust and magics, and reads a magic's flags.
 
 use crate::scan::Scanner;
-use crate::table::{Kind, Magic, TABLE, magic};
+use crate::shell;
+use crate::table::{Kind, Magic, TABLE, Takes, magic};
 use std::fmt;
 
 /// A part of a cell, in order.
@@ -11,6 +12,8 @@ pub enum Piece {
     Code(String),
     /// A magic.
     Magic(Call),
+    /// `!command`: a line for the shell.
+    Shell(String),
     /// `name?`, `%name?` or `?name`: help on a magic (with its `%`) or a name of the user's.
     Help(String),
 }
@@ -26,6 +29,10 @@ pub struct Call {
     pub text: String,
     /// What is no flag.
     pub arguments: Vec<String>,
+    /// For a magic that takes the rest of its line: that, and the column (from 0) where it begins.
+    pub rest: (usize, String),
+    /// For `%%name`: the cell below it.
+    pub body: Option<String>,
     /// Flags by their first name, with their values (empty for a switch).
     pub flags: Vec<(&'static str, String)>,
 }
@@ -89,6 +96,9 @@ pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
     if let Some(help) = help_request(cell) {
         return Ok(vec![Piece::Help(help)]);
     }
+    if let Some(call) = cell_magic(cell)? {
+        return Ok(vec![Piece::Magic(call)]);
+    }
     let mut pieces = Vec::new();
     let mut scanner = Scanner::default();
     let (mut code, mut begun) = (String::new(), 0);
@@ -101,11 +111,17 @@ pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
                     .starts_with(|c: char| c.is_alphabetic() || c == '_')
             })
             && (!start.unfinished || is_known(trimmed) && !code_goes_on(&code));
-        if is_magic {
+        let command = (!start.inside && !start.unfinished)
+            .then(|| shell::command(trimmed))
+            .flatten();
+        if is_magic || command.is_some() {
             if !code.trim().is_empty() {
                 pieces.push(Piece::Code(std::mem::take(&mut code)));
             }
-            pieces.push(Piece::Magic(parse(line, index + 1)?));
+            pieces.push(match command {
+                Some(command) => Piece::Shell(command.to_owned()),
+                None => Piece::Magic(parse(line, index + 1)?),
+            });
             code = "\n".repeat(index + 1);
             begun = index + 1;
             scanner = Scanner::default();
@@ -123,6 +139,28 @@ pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
         pieces.push(Piece::Code(code));
     }
     Ok(pieces)
+}
+
+/// `%%name` in the first line that is not empty, with all below it.
+fn cell_magic(cell: &str) -> Result<Option<Call>, MagicError> {
+    let lines: Vec<&str> = cell.lines().collect();
+    let Some(index) = lines.iter().position(|line| !line.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let name = lines[index].trim_start().strip_prefix("%%").unwrap_or_default();
+    if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+        return Ok(None);
+    }
+    let mut call = parse(lines[index], index + 1)?;
+    match call.magic().takes {
+        Takes::Cell | Takes::LineOrCell => {
+            let below: Vec<&str> = lines[index + 1..].to_vec();
+            call.body = Some(below.iter().map(|line| format!("{line}\n")).collect());
+            Ok(Some(call))
+        }
+        // As a line among others.
+        Takes::Words | Takes::Line => Ok(None),
+    }
 }
 
 /// `%fit …` after a line without its semicolon is meant as a magic: no operand is called so and followed by words.
@@ -228,10 +266,25 @@ fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
         };
         return Err(wrong(first, format!("unknown magic `%{name}`"), Some(hint)));
     };
+    let is_cell = first.text.starts_with("%%");
+    if magic.takes == Takes::Cell && !is_cell {
+        let hint = format!("write %%{name} in the first line of a cell");
+        return Err(wrong(first, format!("%{name} takes a whole cell"), Some(hint)));
+    }
+    let takes_line = matches!(magic.takes, Takes::Line | Takes::LineOrCell);
     let (mut arguments, mut flags) = (Vec::new(), Vec::new());
     let mut rest = rest.iter();
+    let mut tail = (line.chars().count(), String::new());
     while let Some(word) = rest.next() {
-        if !word.text.starts_with("--") || word.text == "--" {
+        let is_short = magic
+            .flags
+            .iter()
+            .any(|flag| flag.aliases.contains(&word.text.as_str()));
+        if !(word.text.starts_with("--") || is_short) || word.text == "--" {
+            if takes_line {
+                tail = (word.column - 1, line.chars().skip(word.column - 1).collect());
+                break;
+            }
             arguments.push(word.text.clone());
             continue;
         }
@@ -302,6 +355,8 @@ fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
         line: number,
         text: line.to_owned(),
         arguments,
+        rest: tail,
+        body: None,
         flags,
     })
 }
@@ -394,6 +449,51 @@ mod tests {
     fn places_of_errors_are_the_users() {
         let error = split("let a = 1;\n  %fit Net data --epoch 3").unwrap_err();
         assert_eq!((error.line, error.column, error.width), (2, 17, 7));
+    }
+
+    #[test]
+    fn a_cell_magic_takes_all_below_it() {
+        let call = only("\n%%timeit -n 10\nlet a = 1;\n%gpu");
+        assert_eq!(call.body.as_deref(), Some("let a = 1;\n%gpu\n"));
+        assert_eq!((call.value("--loops"), call.line), (Some("10"), 2));
+        assert_eq!(only("%%writefile -a a b.txt\nx").arguments, ["a b.txt"]);
+        assert_eq!(
+            error("%bash ls"),
+            "%bash takes a whole cell\nhint: write %%bash in the first line of a cell"
+        );
+        assert_eq!(
+            error("%%writefile\nx"),
+            "%writefile needs FILE\nhint: %%writefile [--append] FILE"
+        );
+        // Twice the sign does no harm where there is no cell to take.
+        assert_eq!(only("%%gpu").body, None);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_is_left_as_it_is() {
+        assert_eq!(
+            only("  %time f( 1,  \"--x\" )").rest,
+            (8, "f( 1,  \"--x\" )".to_owned())
+        );
+        assert_eq!(only("%timeit -r 3 -n 2 x --y").rest, (18, "x --y".to_owned()));
+        assert_eq!(only("%cd").rest.1, "");
+    }
+
+    #[test]
+    fn lines_for_the_shell_are_told_from_negations() {
+        assert_eq!(split("!ls -l | head").unwrap(), [Piece::Shell("ls -l | head".into())]);
+        let pieces = split("let a = 1;\n!echo {a}\na").unwrap();
+        assert_eq!(pieces[1], Piece::Shell("echo {a}".into()));
+        assert_eq!(pieces[2], Piece::Code("\n\na\n".into()));
+        for cell in [
+            "!true",
+            "!v.is_empty()",
+            "!(a && b)",
+            "!!ls_is_no_program_x",
+            "let a =\n!ls",
+        ] {
+            assert!(matches!(&split(cell).unwrap()[..], [Piece::Code(_)]), "{cell}");
+        }
     }
 
     #[test]

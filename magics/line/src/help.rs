@@ -109,7 +109,7 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
         return found(
             TABLE
                 .iter()
-                .map(|magic| format!("%{}", magic.name))
+                .map(|magic| format!("{}{}", if word.starts_with("%%") { "%%" } else { "%" }, magic.name))
                 .filter(|name| name.starts_with(word))
                 .collect(),
         );
@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn names_flags_and_values_are_completed() {
-        assert_eq!(matches("%"), ["%fit", "%gpu", "%lsmagic"]);
+        assert_eq!(matches("%l"), ["%load", "%lsmagic"]);
+        assert_eq!(matches("%").len(), TABLE.len());
+        assert_eq!(matches("%%ti"), ["%%time", "%%timeit"]);
         assert_eq!(matches("  %g"), ["%gpu"]);
         assert_eq!(matches("%fit Net data --max-e"), ["--max-epochs"]);
         assert_eq!(matches("%fit Net data --device c"), ["cpu", "cuda"]);

@@ -13,12 +13,13 @@ mod call;
 mod fit;
 mod help;
 mod scan;
+mod shell;
 mod table;
 
 pub use call::{Call, MagicError, Piece, split};
 pub use fit::{FitCall, FitOptions, Limit};
 pub use help::{Completion, complete, help, lsmagic, markdown};
-pub use table::{Flag, Kind, Magic, Side, TABLE, magic};
+pub use table::{Flag, Kind, Magic, Side, TABLE, Takes, magic};
 
 /// The name in `names` that is closest to `wrong`, if any is close.
 ///

@@ -13,10 +13,25 @@ pub struct Magic {
     pub about: &'static str,
     /// Where it runs.
     pub side: Side,
+    /// What may follow its name besides flags.
+    pub takes: Takes,
     /// Names of what stands before or between the flags.
     pub arguments: &'static [&'static str],
     /// Its flags.
     pub flags: &'static [Flag],
+}
+
+/// What may follow a magic's name besides flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// The words of its line.
+    Words,
+    /// The rest of its line as it is, after its flags.
+    Line,
+    /// The cell below it, as `%%name`, with the rest of its line.
+    Cell,
+    /// Either of the two.
+    LineOrCell,
 }
 
 /// Where a magic runs.
@@ -87,6 +102,78 @@ impl Kind {
 /// All magics.
 pub const TABLE: &[Magic] = &[
     Magic {
+        name: "bash",
+        summary: "run the cell with bash",
+        usage: "%%bash",
+        about: "The text below it is run by bash, with what it prints as it comes. An exit status other than 0 is an error. `!command` runs one line with sh.",
+        side: Side::Worker,
+        takes: Takes::Cell,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "cd",
+        summary: "change the current folder",
+        usage: "%cd [FOLDER]",
+        about: "For Rust code, shell commands and relative paths of later cells. Without FOLDER: the home folder. `~` stands for it.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "del",
+        summary: "drop a variable",
+        usage: "%del NAME",
+        about: "Its memory is freed at once; functions and types stay.",
+        side: Side::Worker,
+        takes: Takes::Words,
+        arguments: &["NAME"],
+        flags: &[],
+    },
+    Magic {
+        name: "dep",
+        summary: "add a crate",
+        usage: "%dep CRATE[@VERSION] [--features A,B] [--path FOLDER | --git URL]",
+        about: "Compiles it and what it needs, with progress; the stop button ends that and keeps all variables. `:dep` takes the form of Cargo.toml.",
+        side: Side::Worker,
+        takes: Takes::Words,
+        arguments: &["CRATE"],
+        flags: &[
+            Flag {
+                name: "--features",
+                aliases: &[],
+                kind: Kind::Text,
+                default: "",
+                about: "features, separated by commas",
+            },
+            Flag {
+                name: "--path",
+                aliases: &[],
+                kind: Kind::Text,
+                default: "",
+                about: "a crate in this folder",
+            },
+            Flag {
+                name: "--git",
+                aliases: &[],
+                kind: Kind::Text,
+                default: "",
+                about: "a crate of this repository",
+            },
+        ],
+    },
+    Magic {
+        name: "env",
+        summary: "show or set environment variables",
+        usage: "%env [NAME[=VALUE]]",
+        about: "Without NAME: all of them. What is set holds for Rust code and shell commands of later cells.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
         name: "fit",
         summary: "train a model, with a live plot",
         usage: "%fit MODEL DATA [flags]",
@@ -95,6 +182,7 @@ pub const TABLE: &[Magic] = &[
                 %fit of the same model again goes on training; --restart begins anew. The stop button ends the run after its batch and \
                 keeps model and history. The flags are Lightning's Trainer arguments.",
         side: Side::Worker,
+        takes: Takes::Words,
         arguments: &["MODEL", "DATA"],
         flags: &[
             Flag {
@@ -161,6 +249,7 @@ pub const TABLE: &[Magic] = &[
         usage: "%gpu [--json]",
         about: "What nvidia-smi shows, read by the kernel, so that it answers while a cell trains. Without a GPU it says which link is missing.",
         side: Side::Kernel,
+        takes: Takes::Words,
         arguments: &[],
         flags: &[Flag {
             name: "--json",
@@ -171,13 +260,135 @@ pub const TABLE: &[Magic] = &[
         }],
     },
     Magic {
+        name: "history",
+        summary: "list the cells that were run",
+        usage: "%history",
+        about: "Those of this kernel, with their numbers.",
+        side: Side::Worker,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "load",
+        summary: "put a file into the next cell",
+        usage: "%load FILE",
+        about: "The cell is replaced by the text of the file, to be looked at and run.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
         name: "lsmagic",
         summary: "list the magics",
         usage: "%lsmagic",
         about: "`%name?` shows the help of one.",
         side: Side::Kernel,
+        takes: Takes::Words,
         arguments: &[],
         flags: &[],
+    },
+    Magic {
+        name: "opt",
+        summary: "show or set how far cells are optimized",
+        usage: "%opt [LEVEL]",
+        about: "LEVEL is rustc's opt-level for the cells that follow: 0, 1, 2 (the default), 3, s or z. Crates stay as they are.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "reset",
+        summary: "drop all variables",
+        usage: "%reset",
+        about: "Functions, types and crates stay. Restarting the kernel takes them as well.",
+        side: Side::Worker,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "run",
+        summary: "run a Rust file",
+        usage: "%run FILE",
+        about: "As if its text stood in the cell; what it defines stays. A `main` is called.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "time",
+        summary: "time a line or a cell",
+        usage: "%time CODE, or %%time",
+        about: "Shows how long it ran, and how long it was compiled before.",
+        side: Side::Worker,
+        takes: Takes::LineOrCell,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "timeit",
+        summary: "time a line or a cell over many runs",
+        usage: "%timeit [-n LOOPS] [-r RUNS] CODE, or %%timeit",
+        about: "After a warm-up, the mean of RUNS, each of so many loops that it takes a fifth of a second, with the standard deviation and the best. Its result is kept from being optimized away.",
+        side: Side::Worker,
+        takes: Takes::LineOrCell,
+        arguments: &[],
+        flags: &[
+            Flag {
+                name: "--loops",
+                aliases: &["-n"],
+                kind: Kind::Count,
+                default: "",
+                about: "loops in a run; without it as many as take 0.2 s",
+            },
+            Flag {
+                name: "--runs",
+                aliases: &["-r"],
+                kind: Kind::Count,
+                default: "7",
+                about: "runs",
+            },
+        ],
+    },
+    Magic {
+        name: "who",
+        summary: "list the variables",
+        usage: "%who",
+        about: "With their types. `%whos` shows more.",
+        side: Side::Worker,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "whos",
+        summary: "list the variables with types and sizes",
+        usage: "%whos",
+        about: "Tensors with shape, kind and device.",
+        side: Side::Worker,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
+        name: "writefile",
+        summary: "write the cell to a file",
+        usage: "%%writefile [--append] FILE",
+        about: "The text below it becomes the file's.",
+        side: Side::Worker,
+        takes: Takes::Cell,
+        arguments: &["FILE"],
+        flags: &[Flag {
+            name: "--append",
+            aliases: &["-a"],
+            kind: Kind::Switch,
+            default: "",
+            about: "add to the file",
+        }],
     },
 ];
 

@@ -1,0 +1,429 @@
+//! Magics that run in their turn among a cell's code: what Rust each becomes, or what the executor does for it.
+
+use crate::executor::Executor;
+use crate::magic;
+use crate::report::Report;
+use jupyter_protocol::messaging::Payload;
+use lightcell_magics::{Call, MagicError, nearest};
+use std::path::PathBuf;
+
+/// Functions of the cell crate that magics become.
+const MAGICS: &str = "lightcell_cell::magics";
+
+impl Executor {
+    /// Does what a magic says.
+    pub(crate) fn in_turn(
+        &mut self,
+        call: &Call,
+        count: usize,
+        cell: &str,
+        payload: &mut Vec<Payload>,
+    ) -> Result<(), Report> {
+        let text = call.rest.1.trim();
+        let argument = call.arguments.first().map(String::as_str).unwrap_or_default();
+        let body = call.body.as_deref();
+        match call.name.as_str() {
+            "bash" => self.shell("bash", body.unwrap_or_default(), true, count, cell),
+            "cd" => self.code(&format!("{MAGICS}::cd({text:?})?;"), count, cell),
+            "env" => self.code(&format!("{MAGICS}::env({text:?})?;"), count, cell),
+            "writefile" => {
+                let (body, append) = (body.unwrap_or_default(), call.switch("--append"));
+                let code = format!("{MAGICS}::write_file({argument:?}, {body:?}, {append})?;");
+                self.code(&code, count, cell)
+            }
+            "del" => {
+                self.variable(call, argument, count, cell)?;
+                self.code(&drop_all(&[argument.to_owned()]), count, cell)
+            }
+            "reset" => {
+                let names: Vec<String> = self.named().into_iter().map(|(name, _)| name).collect();
+                self.code(&drop_all(&names), count, cell)?;
+                self.say(&format!(
+                    "dropped {}; functions, types and crates stay\n",
+                    number(names.len(), "variable")
+                ));
+                Ok(())
+            }
+            "dep" => self.code(&dependency(call), count, cell),
+            "history" => {
+                let cells = self.cells.iter().filter(|(number, _)| *number < count);
+                let list: String = cells
+                    .map(|(number, text)| format!("[{number}] {}\n", text.trim_end()))
+                    .collect();
+                self.say(&list);
+                Ok(())
+            }
+            "load" => {
+                let text = self.file(call, text, count, cell)?;
+                payload.push(Payload::SetNextInput { text, replace: true });
+                Ok(())
+            }
+            "run" => {
+                let mut code = self.file(call, text, count, cell)?;
+                if defines_main(&code) {
+                    // Whatever it returns.
+                    code.push_str("\nlet _ = main();");
+                }
+                let source = code.clone();
+                self.code(&code, count, &source)
+            }
+            "opt" => self.opt(call, text, count, cell),
+            "time" => self.time(call, count, cell),
+            "timeit" => self.timeit(call, count, cell),
+            "who" => {
+                let list = self.named();
+                let width = list.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+                let text: String = list
+                    .iter()
+                    .map(|(name, kind)| format!("{name:width$}  {kind}\n"))
+                    .collect();
+                self.say(if text.is_empty() { "no variables\n" } else { &text });
+                Ok(())
+            }
+            "whos" => {
+                let rows: Vec<String> = self.named().iter().map(|(name, kind)| row(name, kind)).collect();
+                self.code(&format!("{MAGICS}::whos(&[{}]);", rows.join(", ")), count, cell)
+            }
+            other => Err(Report::plain(
+                "MagicError",
+                &format!("%{other} cannot stand here"),
+                None,
+            )),
+        }
+    }
+
+    /// `!command` and `%%bash`.
+    pub(crate) fn shell(
+        &mut self,
+        program: &str,
+        text: &str,
+        strict: bool,
+        count: usize,
+        cell: &str,
+    ) -> Result<(), Report> {
+        let code = format!("{MAGICS}::shell({program:?}, {text:?}, {strict})?;");
+        self.code(&code, count, cell)
+    }
+
+    /// The user's variables with their types.
+    fn named(&self) -> Vec<(String, String)> {
+        // One of this type is what `%del` leaves of a copy.
+        self.engine
+            .variables()
+            .into_iter()
+            .filter(|(_, kind)| kind != "()")
+            .collect()
+    }
+
+    fn say(&self, text: &str) {
+        self.shared
+            .publisher
+            .stream(false, text, self.shared.now.parent().as_ref());
+    }
+
+    fn variable(&self, call: &Call, name: &str, count: usize, cell: &str) -> Result<(), Report> {
+        let all = self.named();
+        if all.iter().any(|(known, _)| known == name) {
+            return Ok(());
+        }
+        let hint =
+            nearest(name, all.iter().map(|(name, _)| name.as_str())).map(|close| format!("did you mean {close}?"));
+        let hint = hint.unwrap_or_else(|| "%who lists the variables".to_owned());
+        Err(wrong(
+            call,
+            name,
+            format!("there is no variable `{name}`"),
+            &hint,
+            count,
+            cell,
+        ))
+    }
+
+    /// The text of a file, relative to the folder in which cells run.
+    fn file(&self, call: &Call, name: &str, count: usize, cell: &str) -> Result<String, Report> {
+        if name.is_empty() {
+            return Err(wrong(
+                call,
+                "",
+                format!("%{} needs FILE", call.name),
+                call.magic().usage,
+                count,
+                cell,
+            ));
+        }
+        let path = self.folder().join(name);
+        std::fs::read_to_string(&path).map_err(|error| {
+            let message = format!("cannot read {}: {error}", path.display());
+            wrong(
+                call,
+                name,
+                message,
+                "the path is relative to the current folder, see %cd",
+                count,
+                cell,
+            )
+        })
+    }
+
+    /// The worker's current folder.
+    fn folder(&self) -> PathBuf {
+        crate::now::descendants(std::process::id() as i32, |_| false)
+            .into_iter()
+            .filter(|pid| crate::now::is_worker(*pid))
+            .find_map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok())
+            .or_else(|| std::env::current_dir().ok())
+            .unwrap_or_default()
+    }
+
+    fn opt(&mut self, call: &Call, level: &str, count: usize, cell: &str) -> Result<(), Report> {
+        let file = self.ground.session.path.join(crate::replay::OPT_LEVEL);
+        if level.is_empty() {
+            let set = std::fs::read_to_string(&file).unwrap_or_else(|_| "2".to_owned());
+            self.say(&format!("cells are compiled with opt-level {}\n", set.trim()));
+            return Ok(());
+        }
+        if !["0", "1", "2", "3", "s", "z"].contains(&level) {
+            let message = format!("`{level}` is no opt-level");
+            return Err(wrong(call, level, message, "it is 0, 1, 2, 3, s or z", count, cell));
+        }
+        std::fs::write(&file, level)
+            .map_err(|error| Report::plain("MagicError", &format!("cannot write {}: {error}", file.display()), None))?;
+        self.say(&format!("cells are compiled with opt-level {level} from now on\n"));
+        Ok(())
+    }
+
+    fn time(&mut self, call: &Call, count: usize, cell: &str) -> Result<(), Report> {
+        let code = match &call.body {
+            Some(body) => format!("{}{body}", "\n".repeat(call.line)),
+            None => in_place(call, "", &call.rest.1, "").0,
+        };
+        if code.trim().is_empty() {
+            return Err(wrong(
+                call,
+                "",
+                "there is nothing to time".to_owned(),
+                call.magic().usage,
+                count,
+                cell,
+            ));
+        }
+        let begun = std::time::Instant::now();
+        let result = self.code(&code, count, cell);
+        let (all, ran) = (begun.elapsed(), self.ran);
+        if !ran.is_zero() {
+            self.say(&format!(
+                "Wall time: {} (compiled in {})\n",
+                short(ran),
+                short(all.saturating_sub(ran))
+            ));
+        }
+        result
+    }
+
+    fn timeit(&mut self, call: &Call, count: usize, cell: &str) -> Result<(), Report> {
+        let loops = call
+            .value("--loops")
+            .map_or("None".to_owned(), |loops| format!("Some({loops})"));
+        let runs = call.value("--runs").unwrap_or("7");
+        let before = format!("{MAGICS}::timeit({loops}, {runs}, || {{ let _ = ::std::hint::black_box({{ ");
+        let (code, shift) = match &call.body {
+            Some(body) => (format!("{}{before}\n{body} }}); }});", "\n".repeat(call.line - 1)), 0),
+            None => in_place(call, &before, &call.rest.1, " }); });"),
+        };
+        if call.body.as_deref().unwrap_or(&call.rest.1).trim().is_empty() {
+            return Err(wrong(
+                call,
+                "",
+                "there is nothing to time".to_owned(),
+                call.magic().usage,
+                count,
+                cell,
+            ));
+        }
+        let (line, columns) = (call.line, shift);
+        self.moved(&code, count, cell, move |at, column| {
+            if at == line {
+                column.saturating_sub(columns).max(1)
+            } else {
+                column
+            }
+        })
+    }
+}
+
+/// The code in its magic's line, at the column where the user typed it if what stands before is short enough; says by how
+/// much it is further right.
+fn in_place(call: &Call, before: &str, code: &str, after: &str) -> (String, usize) {
+    let lines = "\n".repeat(call.line - 1);
+    let (column, length) = (call.rest.0, before.chars().count());
+    let pad = " ".repeat(column.saturating_sub(length));
+    (
+        format!("{lines}{pad}{before}{code}{after}"),
+        length.saturating_sub(column),
+    )
+}
+
+/// Drops variables; a copy stays when it is dropped, so something else takes its name.
+fn drop_all(names: &[String]) -> String {
+    names
+        .iter()
+        .map(|name| format!("drop({name}); let {name} = (); "))
+        .collect()
+}
+
+/// `:dep` in the form of Cargo.toml.
+fn dependency(call: &Call) -> String {
+    let text = call.arguments.first().map(String::as_str).unwrap_or_default();
+    // As in Cargo.toml, or `name@1.0` as for `cargo add`.
+    let (name, version) = match text.split_once('=') {
+        Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+        None => match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        },
+    };
+    if version.is_some_and(|version| version.starts_with('{')) {
+        return format!(":dep {text}\n");
+    }
+    let mut parts = Vec::new();
+    for (flag, key) in [("--path", "path"), ("--git", "git")] {
+        if let Some(value) = call.value(flag) {
+            parts.push(format!("{key} = {value:?}"));
+        }
+    }
+    if let Some(version) = version.or(parts.is_empty().then_some("*")) {
+        parts.push(format!("version = {version:?}"));
+    }
+    if let Some(features) = call.value("--features") {
+        let list: Vec<String> = features
+            .split(',')
+            .map(|feature| format!("{:?}", feature.trim()))
+            .collect();
+        parts.push(format!("features = [{}]", list.join(", ")));
+    }
+    format!(":dep {name} = {{ {} }}\n", parts.join(", "))
+}
+
+fn defines_main(code: &str) -> bool {
+    syn::parse_file(code).is_ok_and(|file| {
+        file.items
+            .iter()
+            .any(|item| matches!(item, syn::Item::Fn(function) if function.sig.ident == "main"))
+    })
+}
+
+/// A row of `%whos` as Rust: name, type, what it holds, bytes.
+fn row(name: &str, kind: &str) -> String {
+    let short = kind
+        .replace("std::", "")
+        .replace("alloc::", "")
+        .replace("core::", "")
+        .replace("tch::", "");
+    let starts = |types: &[&str]| {
+        types
+            .iter()
+            .any(|of| short.rsplit("::").next().is_some_and(|last| last.starts_with(of)) || short.starts_with(of))
+    };
+    let (holds, bytes) = if starts(&["Tensor"]) && !short.contains("<") {
+        (
+            format!("format!(\"{{:?}} {{:?}} {{:?}}\", {name}.size(), {name}.kind(), {name}.device())"),
+            format!("{name}.numel() * {name}.kind().elt_size_in_bytes()"),
+        )
+    } else if kind.contains("Vec<") && starts(&["vec::Vec<", "Vec<"]) {
+        (
+            format!("format!(\"{{}} elements\", {name}.len())"),
+            format!("::std::mem::size_of_val(&{name}) + ::std::mem::size_of_val(&{name}[..])"),
+        )
+    } else if starts(&["string::String", "String"]) {
+        (
+            format!("format!(\"{{}} bytes of text\", {name}.len())"),
+            format!("::std::mem::size_of_val(&{name}) + {name}.capacity()"),
+        )
+    } else if ["HashMap<", "BTreeMap<", "HashSet<", "BTreeSet<", "VecDeque<"]
+        .iter()
+        .any(|of| {
+            short
+                .split('<')
+                .next()
+                .is_some_and(|head| head.ends_with(of.trim_end_matches('<')))
+        })
+    {
+        (
+            format!("format!(\"{{}} elements\", {name}.len())"),
+            format!("::std::mem::size_of_val(&{name})"),
+        )
+    } else {
+        ("String::new()".to_owned(), format!("::std::mem::size_of_val(&{name})"))
+    };
+    format!("({name:?}, {short:?}, {holds}, {bytes})")
+}
+
+fn wrong(call: &Call, word: &str, message: String, hint: &str, count: usize, cell: &str) -> Report {
+    let word = if word.is_empty() { call.text.trim() } else { word };
+    let column = call.text.find(word).map_or(1, |at| call.text[..at].chars().count() + 1);
+    let error = MagicError {
+        line: call.line,
+        column,
+        width: word.chars().count(),
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    magic::report(&error, count, cell)
+}
+
+fn number(count: usize, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+fn short(time: std::time::Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds >= 1.0 => format!("{seconds:.2} s"),
+        seconds if seconds >= 1e-3 => format!("{:.0} ms", seconds * 1e3),
+        seconds => format!("{:.0} µs", seconds * 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(cell: &str) -> Call {
+        match magic::split(cell).unwrap().remove(0) {
+            magic::Piece::InTurn(call) => call,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_dependency_is_written_as_cargo_wants_it() {
+        for (cell, dep) in [
+            ("%dep rand", ":dep rand = { version = \"*\" }\n"),
+            ("%dep rand@0.9", ":dep rand = { version = \"0.9\" }\n"),
+            ("%dep rand=0.9", ":dep rand = { version = \"0.9\" }\n"),
+            ("%dep rand = \"0.9\"", ":dep rand = { version = \"0.9\" }\n"),
+            (
+                "%dep rand@0.9 --features small_rng,std",
+                ":dep rand = { version = \"0.9\", features = [\"small_rng\", \"std\"] }\n",
+            ),
+            ("%dep mine --path ../mine", ":dep mine = { path = \"../mine\" }\n"),
+            ("%dep x = { version = \"1\" }", ":dep x = { version = \"1\" }\n"),
+        ] {
+            assert_eq!(dependency(&call(cell)), dep, "{cell}");
+        }
+    }
+
+    #[test]
+    fn timed_code_stands_where_the_user_typed_it() {
+        let time = call("\n%time f(1)");
+        assert_eq!(in_place(&time, "", &time.rest.1, ""), ("\n      f(1)".to_owned(), 0));
+        let many = call("%timeit f(1)");
+        let (code, shift) = in_place(&many, "a long beginning ", &many.rest.1, " }");
+        assert_eq!((code.as_str(), shift), ("a long beginning f(1) }", 9));
+    }
+
+    #[test]
+    fn a_main_is_found_by_the_parser() {
+        assert!(defines_main("fn f() {}\nfn main() {}"));
+        assert!(!defines_main("// fn main() {}\nfn f() {}"));
+    }
+}
