@@ -3,10 +3,9 @@
 //! tch's own layers draw their weights from a range 2.4 times as wide as PyTorch's and in another order; these draw as
 //! `torch.nn` does, so the same seed gives the same weights.
 
-use crate::error::{Error, Kind, Result};
 use crate::path::{Mode, Path};
 use tch::Tensor;
-use tch::nn::{Init, VarStore};
+use tch::nn::Init;
 
 /// A fully connected layer: `x · weightᵀ + bias`.
 #[derive(Debug)]
@@ -137,27 +136,6 @@ impl tch::nn::Module for Dropout {
     }
 }
 
-/// Refuses parameters that were made under a name already taken: tch adds `__` and a number to the second one in silence,
-/// and no checkpoint finds it again.
-pub(crate) fn check_names(vars: &VarStore) -> Result<()> {
-    let all = vars.variables();
-    let taken = |name: &String| {
-        let (first, number) = name.rsplit_once("__")?;
-        (number.parse::<u64>().is_ok() && all.contains_key(first)).then(|| first.to_owned())
-    };
-    let mut clashes: Vec<String> = all.keys().filter_map(taken).collect();
-    clashes.sort();
-    clashes.dedup();
-    if clashes.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Model,
-        format!("two parameters have the same name: {}", clashes.join(", ")),
-    )
-    .hint("give each layer a path of its own: `linear(p / \"l1\", …)`, `linear(p / \"l2\", …)`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,10 +173,10 @@ mod tests {
         names.sort();
         assert_eq!(names, ["conv.bias", "conv.weight", "fc.bias", "fc.weight"]);
         let _own = root.parameter("l__2", &[1], Init::Const(0.0));
-        assert!(check_names(&store.vars).is_ok());
+        assert!(store.check().is_ok());
         let _second = linear(&root / "fc", 2, 2);
         assert_eq!(
-            check_names(&store.vars).unwrap_err().message(),
+            store.check().unwrap_err().message(),
             "two parameters have the same name: fc.bias, fc.weight"
         );
     }

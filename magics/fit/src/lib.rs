@@ -22,6 +22,7 @@ mod optim;
 mod path;
 mod progress;
 mod readers;
+mod schedule;
 mod show;
 mod steps;
 mod trainer;
@@ -35,11 +36,16 @@ pub use layers::{Conv2d, Dropout, Linear, conv2d, dropout, linear};
 pub use lightcell_events::run::{Metrics, Stage};
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
-pub use optim::{Optim, adam, adamw, sgd};
+pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, rmsprop, sgd};
 pub use path::Path;
 pub use readers::{csv, idx};
+pub use schedule::{
+    CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, Interval, LambdaLR, LinearLR, MultiStepLR,
+    OneCycleLR, PlateauMode, PlateauState, PolynomialLR, ReduceLROnPlateau, Schedule, ScheduleState, SequentialLR,
+    StepLR, ThresholdMode,
+};
 pub use show::image_grid;
-pub use trainer::{Limit, Trainer};
+pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 #[doc(hidden)]
 pub use {serde, tch};
 
@@ -48,8 +54,13 @@ pub mod prelude {
     pub use crate::hparams;
     pub use crate::{
         Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Dropout, Error, Fit, HParams, LightningModule, Limit,
-        Linear, Optim, Path, Result, Step, TensorDataset, Trainer, adam, adamw, conv2d, csv, dropout, idx, image_grid,
-        linear, mnist, sgd,
+        Linear, Optim, Path, Result, Step, TensorDataset, Trainer, conv2d, csv, dropout, idx, image_grid, linear,
+        mnist,
+    };
+    pub use crate::{ClipAlgorithm, Compat, ParamGroup, adagrad, adam, adamw, rmsprop, sgd};
+    pub use crate::{
+        CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, LambdaLR, LinearLR, MultiStepLR, OneCycleLR,
+        PlateauMode, PolynomialLR, ReduceLROnPlateau, Schedule, SequentialLR, StepLR, ThresholdMode,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

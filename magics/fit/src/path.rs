@@ -1,6 +1,9 @@
 //! Where a model's parameters are registered while it is made.
 
+use crate::error::{Error, Kind as ErrorKind, Result};
 use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Div;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +30,8 @@ impl Mode {
 pub(crate) struct Store {
     pub vars: VarStore,
     pub mode: Mode,
+    /// What layers could not be made of. Said when all of the model is made: making a layer gives no error.
+    faults: RefCell<Vec<Error>>,
 }
 
 impl Store {
@@ -34,6 +39,7 @@ impl Store {
         Store {
             vars: VarStore::new(device),
             mode: Mode::default(),
+            faults: RefCell::default(),
         }
     }
 
@@ -45,8 +51,52 @@ impl Store {
     pub fn root(&self) -> Path<'_> {
         Path {
             inner: self.vars.root(),
-            mode: &self.mode,
+            store: self,
         }
+    }
+
+    /// The parameters that are trained, with their names, in the order in which they were made: that of PyTorch's
+    /// `parameters()`, on which the sum of their norms depends.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        let mut names: HashMap<usize, String> = HashMap::new();
+        for (name, tensor) in self.vars.variables() {
+            let place = names.entry(tensor.data_ptr() as usize).or_default();
+            if place.is_empty() || name < *place {
+                *place = name;
+            }
+        }
+        // A tensor that was registered twice is one parameter.
+        let trained = self.vars.trainable_variables().into_iter();
+        trained
+            .filter_map(|tensor| Some((names.remove(&(tensor.data_ptr() as usize))?, tensor)))
+            .collect()
+    }
+
+    /// Refuses a model whose layers have faults, or that has two parameters of one name: tch adds `__` and a number to the
+    /// second one in silence, and no checkpoint finds it again.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check(&self) -> Result<()> {
+        if let Some(fault) = self.faults.borrow().first() {
+            return Err(fault.clone());
+        }
+        let all = self.vars.variables();
+        let taken = |name: &String| {
+            let (first, number) = name.rsplit_once("__")?;
+            (number.parse::<u64>().is_ok() && all.contains_key(first)).then(|| first.to_owned())
+        };
+        let mut clashes: Vec<String> = all.keys().filter_map(taken).collect();
+        clashes.sort();
+        clashes.dedup();
+        if clashes.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Model,
+            format!("two parameters have the same name: {}", clashes.join(", ")),
+        )
+        .hint("give each layer a path of its own: `linear(p / \"l1\", …)`, `linear(p / \"l2\", …)`"))
     }
 }
 
@@ -76,13 +126,23 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct Path<'a> {
     inner: nn::Path<'a>,
-    mode: &'a Mode,
+    store: &'a Store,
 }
 
 impl<'a> Path<'a> {
     /// Registers a tensor of this shape that is trained.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.inner.var(name, shape, init)
+    }
+
+    /// Registers a tensor that a layer has drawn, on the CPU, to be trained.
+    pub(crate) fn trained(&self, name: &str, value: &Tensor) -> Tensor {
+        self.inner.add(name, value.to_device(self.device()).detach(), true)
+    }
+
+    /// Notes what a layer cannot be made of. It then makes something of the right kind all the same.
+    pub(crate) fn fault(&self, error: Error) {
+        self.store.faults.borrow_mut().push(error);
     }
 
     /// Registers a tensor that belongs to the model but is not trained, such as a running mean.
@@ -104,12 +164,12 @@ impl<'a> Path<'a> {
     fn child(&self, name: &str) -> Path<'a> {
         Path {
             inner: self.inner.sub(name),
-            mode: self.mode,
+            store: self.store,
         }
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        self.mode.clone()
+        self.store.mode.clone()
     }
 }
 
