@@ -25,16 +25,25 @@ impl Mode {
     }
 }
 
-/// All parameters of one model, on one device.
+/// All parameters of one model, on one device. A [`LightningModule`](crate::LightningModule) has one of its own; another is
+/// for layers outside of a model.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let store = Store::new(Device::Cpu);
+/// let layer = linear(store.root() / "l1", 4, 3);
+/// assert_eq!(store.parameters().len(), 2);
+/// ```
 #[derive(Debug)]
-pub(crate) struct Store {
-    pub vars: VarStore,
-    pub mode: Mode,
+pub struct Store {
+    pub(crate) vars: VarStore,
+    pub(crate) mode: Mode,
     /// What layers could not be made of. Said when all of the model is made: making a layer gives no error.
     faults: RefCell<Vec<Error>>,
 }
 
 impl Store {
+    /// For layers on this device; not being trained.
     pub fn new(device: Device) -> Store {
         Store {
             vars: VarStore::new(device),
@@ -44,15 +53,28 @@ impl Store {
     }
 
     /// Number of parameters that are trained.
-    pub fn trained(&self) -> u64 {
+    pub(crate) fn trained(&self) -> u64 {
         self.vars.trainable_variables().iter().map(|t| t.numel() as u64).sum()
     }
 
+    /// The root of the tree of parameters.
     pub fn root(&self) -> Path<'_> {
         Path {
             inner: self.vars.root(),
             store: self,
         }
+    }
+
+    /// Whether the layers behave as in training: dropout drops, batch normalisation uses the batch.
+    pub fn set_training(&self, training: bool) {
+        self.mode.set_training(training);
+    }
+
+    /// Parameters and buffers, sorted by name.
+    pub fn state_dict(&self) -> Vec<(String, Tensor)> {
+        let mut all: Vec<(String, Tensor)> = self.vars.variables().into_iter().collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// The parameters that are trained, with their names, in the order in which they were made: that of PyTorch's
@@ -72,7 +94,7 @@ impl Store {
             .collect()
     }
 
-    /// Refuses a model whose layers have faults, or that has two parameters of one name: tch adds `__` and a number to the
+    /// Refuses layers that could not be made, and two parameters of one name: tch adds `__` and a number to the
     /// second one in silence, and no checkpoint finds it again.
     ///
     /// # Errors
@@ -138,6 +160,11 @@ impl<'a> Path<'a> {
     /// Registers a tensor that a layer has drawn, on the CPU, to be trained.
     pub(crate) fn trained(&self, name: &str, value: &Tensor) -> Tensor {
         self.inner.add(name, value.to_device(self.device()).detach(), true)
+    }
+
+    /// Registers the values of another parameter as one of its own.
+    pub(crate) fn copied(&self, name: &str, value: &Tensor) -> Tensor {
+        self.trained(name, &value.detach().copy())
     }
 
     /// Notes what a layer cannot be made of. It then makes something of the right kind all the same.
