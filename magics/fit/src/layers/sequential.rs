@@ -22,9 +22,9 @@ pub struct Sequential(Vec<Box<dyn Module>>);
 /// use lightcell::prelude::*;
 /// let store = Store::new(Device::Cpu);
 /// let net = sequential(store.root() / "net")
-///     .add(|p| linear(p, 4, 8))
+///     .append(|p| linear(p, 4, 8))
 ///     .relu()
-///     .add(|p| linear(p, 8, 2))
+///     .append(|p| linear(p, 8, 2))
 ///     .build();
 /// assert_eq!(net.forward(&Tensor::zeros([3, 4], (Kind::Float, Device::Cpu))).size(), [3, 2]);
 /// let names: Vec<String> = store.parameters().into_iter().map(|(name, _)| name).collect();
@@ -40,21 +40,21 @@ pub fn sequential(path: Path) -> SequentialBuilder {
 impl<'a> SequentialBuilder<'a> {
     /// Adds a layer, made under the path of its number.
     #[must_use]
-    pub fn add<M: Module + 'static>(self, layer: impl FnOnce(Path<'a>) -> M) -> SequentialBuilder<'a> {
+    pub fn append<M: Module + 'static>(self, layer: impl FnOnce(Path<'a>) -> M) -> SequentialBuilder<'a> {
         let layer = layer(&self.path / self.chain.0.len());
         self.push(Box::new(layer))
     }
 
     /// Adds a function, which has a number as well.
     #[must_use]
-    pub fn add_fn(self, function: impl Fn(&Tensor) -> Tensor + Send + 'static) -> SequentialBuilder<'a> {
+    pub fn append_fn(self, function: impl Fn(&Tensor) -> Tensor + Send + 'static) -> SequentialBuilder<'a> {
         self.push(Box::new(nn::func(function)))
     }
 
     /// Adds `relu`.
     #[must_use]
     pub fn relu(self) -> SequentialBuilder<'a> {
-        self.add_fn(|x| x.relu())
+        self.append_fn(|x| x.relu())
     }
 
     // Not generic, so that it is compiled here and not in each cell.

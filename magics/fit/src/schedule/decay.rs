@@ -171,7 +171,8 @@ impl Curve for LinearLR {
 
     fn check(&self) -> Result<()> {
         positive("the total_iters of LinearLR", self.total_iters)?;
-        if !(self.start_factor > 0.0 && self.start_factor <= 1.0) || !(0.0..=1.0).contains(&self.end_factor) {
+        let fits = self.start_factor > 0.0 && self.start_factor <= 1.0 && (0.0..=1.0).contains(&self.end_factor);
+        if !fits {
             let error = format!(
                 "LinearLR cannot go from factor {} to {}",
                 self.start_factor, self.end_factor

@@ -69,7 +69,10 @@ fn layer(name: &str, p: Path) -> (Forward, Vec<i64>) {
         "avg_pool2d" => (forward(avg_pool2d(2)), vec![1, 2, 6, 6]),
         "adaptive_avg_pool2d" => (forward(adaptive_avg_pool2d(3)), vec![1, 2, 7, 5]),
         "sequential" => {
-            let chain = sequential(p).add(|p| linear(p, 4, 5)).relu().add(|p| linear(p, 5, 2));
+            let chain = sequential(p)
+                .append(|p| linear(p, 4, 5))
+                .relu()
+                .append(|p| linear(p, 5, 2));
             (forward(chain.build()), vec![3, 4])
         }
         other => panic!("no layer is called {other}"),
