@@ -76,6 +76,7 @@ impl AttentionConfig {
             path.fault(Error::new(Kind::Model, error).hint("embed_dim must be a multiple of num_heads"));
             self.num_heads = 1;
         }
+        self.dropout = init::probability(&path, self.dropout);
         // Named and drawn in different orders, as in PyTorch: the output's projection is drawn first, and its bias, which
         // is zero in the end, is drawn as well.
         let out_weight = init::weight(&[size, size], size);

@@ -135,9 +135,19 @@ impl<const N: usize> BatchNorm<N> {
     }
 
     /// To the same shape.
+    ///
+    /// # Panics
+    /// In training, when there is only one value of each channel, which has no variance: a batch of one sample without
+    /// places. In a step this is an error of the run.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let training = self.mode.training();
         if training {
+            let channels = x.size().get(1).copied().unwrap_or(1).max(1) as usize;
+            assert!(
+                x.numel() != channels,
+                "batch normalisation cannot be trained on one value of each channel (shape {:?}): use another batch size",
+                x.size()
+            );
             let _guard = tch::no_grad_guard();
             let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }

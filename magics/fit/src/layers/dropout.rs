@@ -1,6 +1,6 @@
 //! Dropout.
 
-use super::module;
+use super::{init, module};
 use crate::path::{Mode, Path};
 use tch::Tensor;
 
@@ -16,19 +16,29 @@ pub struct Dropout {
 /// parameters: `path` is the model's, which knows whether it is trained.
 ///
 /// ```
-/// # use lightcell::prelude::*;
-/// # struct Net { l1: Linear, drop: Dropout }
-/// # fn new(p: &Path) -> Net {
-/// Net { l1: linear(p / "l1", 64, 10), drop: dropout(p, 0.5) }
+/// use lightcell::prelude::*;
+/// # hparams! { Hp { p: f64 = 0.5 } }
+/// struct Net { l1: Linear, drop: Dropout }
+/// # impl LightningModule for Net {
+/// #     type HParams = Hp;
+/// #     type Batch = (Tensor, Tensor);
+/// fn new(p: &Path, hp: &Hp) -> Net {
+///     Net { l1: linear(p / "l1", 4, 2), drop: dropout(p, hp.p) }
+/// }
+/// fn forward(&self, x: &Tensor) -> Tensor {
+///     self.drop.forward(&self.l1.forward(x).relu())
+/// }
+/// #     fn training_step(&mut self, (x, _): &Self::Batch, _: &mut Step) -> Result<Tensor> { Ok(self.forward(x).mean(Kind::Float)) }
 /// # }
-/// # fn forward(net: &Net, x: &Tensor) -> Tensor {
-/// // in `forward`:
-/// net.drop.forward(&net.l1.forward(x).relu())
-/// # }
+/// let net = Net::build(Hp::default())?;
+/// let x = Tensor::ones([3, 4], (Kind::Float, Device::Cpu)).to_device(net.model.l1.weight.device());
+/// // Nothing is dropped: the model is not being trained.
+/// assert_eq!(net.model.forward(&x), net.model.l1.forward(&x).relu());
+/// # Ok::<(), Error>(())
 /// ```
 pub fn dropout(path: &Path, probability: f64) -> Dropout {
     Dropout {
-        probability,
+        probability: init::probability(path, probability),
         mode: path.mode(),
     }
 }

@@ -1,6 +1,8 @@
 //! How weights are drawn: with PyTorch's formulas, in the same order of operations, on the CPU whatever the device, so that
 //! no bit differs.
 
+use crate::error::{Error, Kind as ErrorKind};
+use crate::path::Path;
 use tch::{Device, Kind, Tensor};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -38,6 +40,21 @@ pub(super) fn xavier(outputs: i64, inputs: i64) -> Tensor {
 /// From the standard normal distribution.
 pub(super) fn normal(shape: &[i64]) -> Tensor {
     Tensor::empty(shape, CPU).normal_(0.0, 1.0)
+}
+
+/// The probability with which something is dropped, or 0 and a fault when it is none.
+pub(super) fn probability(path: &Path, dropout: f64) -> f64 {
+    if (0.0..=1.0).contains(&dropout) {
+        return dropout;
+    }
+    path.fault(
+        Error::new(
+            ErrorKind::Model,
+            format!("dropout cannot have the probability {dropout}"),
+        )
+        .hint("it is between 0 and 1"),
+    );
+    0.0
 }
 
 pub(super) fn constant(shape: &[i64], value: f64) -> Tensor {

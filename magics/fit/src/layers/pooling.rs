@@ -14,7 +14,7 @@ macro_rules! max_pool {
         }
 
         #[doc = concat!("Makes a [`", stringify!($layer), "`] with this kernel, which is also its step (`torch.nn.",
-                                                            stringify!($layer), "`). Shape: ", $shape)]
+                                                                    stringify!($layer), "`). Shape: ", $shape)]
         ///
         /// ```
         /// use lightcell::prelude::*;

@@ -96,7 +96,8 @@ impl RecurrentConfig {
 }
 
 impl Cells {
-    fn new(config: RecurrentConfig, path: &Path, gates: i64) -> Cells {
+    fn new(mut config: RecurrentConfig, path: &Path, gates: i64) -> Cells {
+        config.dropout = init::probability(path, config.dropout);
         let (hidden, directions) = (config.hidden, config.directions());
         let bound = if hidden > 0 { 1.0 / (hidden as f64).sqrt() } else { 0.0 };
         let mut weights = Vec::new();

@@ -66,6 +66,16 @@ fn what_a_layer_cannot_be_made_of_is_said_by_the_model() {
         fault(&|p| drop(multihead_attention(p, 10, 4))),
         "an embed_dim of 10 cannot be divided among 4 heads\nhint: embed_dim must be a multiple of num_heads"
     );
+    for layer in [
+        fault(&|p| drop(dropout(&p, 1.5))),
+        fault(&|p| drop(RecurrentConfig::new(2, 2).dropout(1.5).lstm(p))),
+        fault(&|p| drop(TransformerConfig::new(2, 1).dropout(1.5).build(p))),
+    ] {
+        assert_eq!(
+            layer,
+            "dropout cannot have the probability 1.5\nhint: it is between 0 and 1"
+        );
+    }
     assert_eq!(
         fault(&|p| drop(Embedding::config(3, 2).padding_idx(3).build(p))),
         "padding_idx 3 is outside of the table's 3 entries\nhint: entries count from 0"
