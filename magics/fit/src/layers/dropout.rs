@@ -31,7 +31,7 @@ pub struct Dropout {
 /// #     fn training_step(&mut self, (x, _): &Self::Batch, _: &mut Step) -> Result<Tensor> { Ok(self.forward(x).mean(Kind::Float)) }
 /// # }
 /// let net = Net::build(Hp::default())?;
-/// let x = Tensor::ones([3, 4], (Kind::Float, Device::Cpu)).to_device(net.model.l1.weight.device());
+/// let x = Tensor::ones([3, 4], (Kind::Float, Device::Cpu)).to_device(net.model.l1.weight.device())?;
 /// // Nothing is dropped: the model is not being trained.
 /// assert_eq!(net.model.forward(&x), net.model.l1.forward(&x).relu());
 /// # Ok::<(), Error>(())

@@ -4,7 +4,7 @@ use super::module;
 use tch::Tensor;
 
 macro_rules! max_pool {
-    ($layer:ident, $make:ident, $n:literal, $op:ident, $shape:literal, $input:expr, $output:expr) => {
+    ($layer:ident, $make:ident, $n:literal, $about:literal, $shape:literal, $input:expr, $output:expr) => {
         #[doc = concat!("Takes the largest of neighbouring places, over ", $n, " dimensions.")]
         #[derive(Debug, Clone, Copy)]
         pub struct $layer {
@@ -13,8 +13,8 @@ macro_rules! max_pool {
             padding: i64,
         }
 
-        #[doc = concat!("Makes a [`", stringify!($layer), "`] with this kernel, which is also its step (`torch.nn.",
-                                                                    stringify!($layer), "`). Shape: ", $shape)]
+        #[doc = $about]
+        #[doc = concat!("Shape: ", $shape)]
         ///
         /// ```
         /// use lightcell::prelude::*;
@@ -47,7 +47,7 @@ macro_rules! max_pool {
 
             #[doc = $shape]
             pub fn forward(&self, x: &Tensor) -> Tensor {
-                x.$op(
+                x.$make(
                     [self.kernel; $n],
                     [self.stride; $n],
                     [self.padding; $n],
@@ -65,7 +65,7 @@ max_pool!(
     MaxPool1d,
     max_pool1d,
     1,
-    max_pool1d,
+    "Makes a [`MaxPool1d`] with this kernel, which is also its step (`torch.nn.MaxPool1d`).",
     "`[n, c, l]` to `[n, c, (l + 2 · padding - kernel) / stride + 1]`.",
     [1, 2, 8],
     [1, 2, 4]
@@ -74,7 +74,7 @@ max_pool!(
     MaxPool2d,
     max_pool2d,
     2,
-    max_pool2d,
+    "Makes a [`MaxPool2d`] with this kernel, which is also its step (`torch.nn.MaxPool2d`).",
     "`[n, c, h, w]` to `[n, c, (h + 2 · padding - kernel) / stride + 1, …]`.",
     [1, 2, 8, 6],
     [1, 2, 4, 3]
