@@ -19,6 +19,7 @@ pub fn optimizer(name: &str) -> Optim {
             .group(ParamGroup::new("*.bias").weight_decay(0.0))
             .group(ParamGroup::new("l1.*").lr(1e-3)),
         "one_cycle" => sgd(0.05, 0.9).schedule(OneCycleLR::new(0.2)),
+        "adam_one_cycle" => adam(1e-3).schedule(OneCycleLR::new(0.01)),
         other => panic!("no optimizer is called {other}"),
     }
 }
@@ -111,6 +112,7 @@ fn oracle_05_golden_run() {
 fn oracle_08_one_cycle_changes_the_momentum_too() {
     let _turn = in_turn();
     compare("one_cycle", 1e-6);
+    compare("adam_one_cycle", 1e-5);
 }
 
 #[test]

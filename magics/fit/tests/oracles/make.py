@@ -102,10 +102,8 @@ def groups(model):
     )
 
 
-def one_cycle(model, each):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    each.append(schedulers.OneCycleLR(optimizer, max_lr=0.2, total_steps=48))
-    return optimizer
+# The momentum is cycled as well, in Adam the first beta.
+ONE_CYCLES = {"one_cycle": ("sgd", 0.2), "adam_one_cycle": ("adam", 0.01)}
 
 
 x, y = samples(256, 20, 4)
@@ -121,12 +119,13 @@ torch.manual_seed(42)
 model = network(20, 32, 4)
 curves["groups"] = train(model, groups(model), loader, 3)
 weights |= named("groups", model)
-each = []
-torch.manual_seed(42)
-model = network(20, 32, 4)
-optimizer = one_cycle(model, each)
-curves["one_cycle"] = train(model, optimizer, loader, 3, each_step=each[0].step)
-weights |= named("one_cycle", model)
+for name, (kind, max_lr) in ONE_CYCLES.items():
+    torch.manual_seed(42)
+    model = network(20, 32, 4)
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    schedule = schedulers.OneCycleLR(optimizer, max_lr=max_lr, total_steps=48)
+    curves[name] = train(model, optimizer, loader, 3, each_step=schedule.step)
+    weights |= named(name, model)
 golden["curves"] = curves
 
 x, y = samples(1024, 784, 10)
