@@ -36,7 +36,7 @@ pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
-pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, rmsprop, sgd};
+pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
 pub use path::{Path, Store};
 pub use readers::{csv, idx};
 pub use schedule::{
@@ -58,7 +58,7 @@ pub mod prelude {
         Dataset, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule, Limit, LinearLR, MultiStepLR,
         OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, ReduceLROnPlateau, Result, Schedule,
         SequentialLR, Step, StepLR, Store, TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx,
-        image_grid, mnist, rmsprop, sgd,
+        image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

@@ -25,6 +25,8 @@ pub(crate) trait Work {
     fn load(&mut self) -> Option<Result<i64>>;
     /// Runs the step of this stage on the batch; in training, gives the loss.
     fn step(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
+    /// Computes the loss of the batch once more, for an optimizer that asks for it; no hook is called.
+    fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
     /// Shapes of the batch, in brackets, for messages.
     fn shapes(&self) -> String;
     /// Calls a hook.
@@ -190,6 +192,13 @@ impl Loop<'_> {
             .optimizer
             .begin_run(steps.saturating_mul(epochs).min(left), epochs)
             .map_err(|error| error.at("configure_optimizers"))?;
+        if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
+            return Err(Error::new(
+                Kind::Option,
+                "LBFGS computes the loss of its batch several times a step: it cannot accumulate batches",
+            )
+            .hint("use a larger batch size in place of accumulate-grad-batches"));
+        }
         self.fit_hook(Hook::FitStart)?;
         while self.state.progress.epoch < self.last_epoch && !self.steps_done() {
             let epoch = self.state.progress.epoch;

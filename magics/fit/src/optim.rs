@@ -2,6 +2,7 @@
 
 mod group;
 mod kernels;
+mod lbfgs;
 mod optimizer;
 
 pub use group::ParamGroup;
@@ -9,6 +10,8 @@ pub(crate) use kernels::Kernels;
 pub use optimizer::Optimizer;
 
 use crate::error::{Error, Kind, Result};
+use lbfgs::Lbfgs;
+
 use crate::schedule::{CosineAnnealingLR, Plan, Schedule, Scheduler};
 
 /// An optimizer with its settings, parameter groups and schedule of the learning rate. Names and defaults are PyTorch's.
@@ -60,6 +63,7 @@ pub(crate) enum Algorithm {
         initial_accumulator_value: f64,
         eps: f64,
     },
+    Lbfgs(Lbfgs),
 }
 
 impl Algorithm {
@@ -71,6 +75,7 @@ impl Algorithm {
             Algorithm::Adam { decoupled: true, .. } => "AdamW",
             Algorithm::RmsProp { .. } => "RMSprop",
             Algorithm::Adagrad { .. } => "Adagrad",
+            Algorithm::Lbfgs(_) => "LBFGS",
         }
     }
 
@@ -79,7 +84,7 @@ impl Algorithm {
         match self {
             Algorithm::Sgd { momentum, .. } | Algorithm::RmsProp { momentum, .. } => Some(momentum),
             Algorithm::Adam { betas, .. } => Some(&mut betas.0),
-            Algorithm::Adagrad { .. } => None,
+            Algorithm::Adagrad { .. } | Algorithm::Lbfgs(_) => None,
         }
     }
 }
@@ -170,6 +175,27 @@ pub fn adagrad(lr: f64) -> Optim {
     )
 }
 
+/// L-BFGS without a line search (`torch.optim.LBFGS`): up to 20 iterations a step, each of which computes the loss of the
+/// batch anew; of the last 100 of them it keeps two copies of all gradients. For small models and whole data sets as one
+/// batch. It has no weight decay and no groups, and its `state` is that of all parameters together.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let optim = lbfgs(1.0).max_iter(10).history_size(20);
+/// ```
+pub fn lbfgs(lr: f64) -> Optim {
+    Optim::new(
+        lr,
+        Algorithm::Lbfgs(Lbfgs {
+            max_iter: 20,
+            max_eval: None,
+            tolerance_grad: 1e-7,
+            tolerance_change: 1e-9,
+            history_size: 100,
+        }),
+    )
+}
+
 impl Optim {
     fn new(lr: f64, algorithm: Algorithm) -> Optim {
         Optim {
@@ -243,7 +269,7 @@ impl Optim {
             Algorithm::Adam { eps, .. } | Algorithm::RmsProp { eps, .. } | Algorithm::Adagrad { eps, .. } => {
                 *eps = value
             }
-            Algorithm::Sgd { .. } => return self.lacks("eps"),
+            Algorithm::Sgd { .. } | Algorithm::Lbfgs(_) => return self.lacks("eps"),
         }
         self
     }
@@ -297,6 +323,47 @@ impl Optim {
                 ..
             } => *initial_accumulator_value = value,
             _ => return self.lacks("initial_accumulator_value"),
+        }
+        self
+    }
+
+    /// Sets how many iterations an L-BFGS step has at most, at least 1; and with it that the loss is computed at most 1.25
+    /// times as often.
+    #[must_use]
+    pub fn max_iter(mut self, iterations: u64) -> Optim {
+        match &mut self.algorithm {
+            Algorithm::Lbfgs(settings) => settings.max_iter = iterations,
+            _ => return self.lacks("max_iter"),
+        }
+        self
+    }
+
+    /// Sets how often an L-BFGS step computes the loss at most.
+    #[must_use]
+    pub fn max_eval(mut self, evaluations: u64) -> Optim {
+        match &mut self.algorithm {
+            Algorithm::Lbfgs(settings) => settings.max_eval = Some(evaluations),
+            _ => return self.lacks("max_eval"),
+        }
+        self
+    }
+
+    /// Sets of how many iterations L-BFGS keeps the gradients, at least 1.
+    #[must_use]
+    pub fn history_size(mut self, iterations: usize) -> Optim {
+        match &mut self.algorithm {
+            Algorithm::Lbfgs(settings) => settings.history_size = iterations,
+            _ => return self.lacks("history_size"),
+        }
+        self
+    }
+
+    /// Sets below which largest gradient (1e-7) and which change of loss or parameters (1e-9) an L-BFGS step ends.
+    #[must_use]
+    pub fn tolerance(mut self, grad: f64, change: f64) -> Optim {
+        match &mut self.algorithm {
+            Algorithm::Lbfgs(settings) => (settings.tolerance_grad, settings.tolerance_change) = (grad, change),
+            _ => return self.lacks("tolerance"),
         }
         self
     }
@@ -392,6 +459,14 @@ impl Optim {
                 not_negative("lr_decay", lr_decay)?;
                 not_negative("initial_accumulator_value", initial_accumulator_value)?;
                 not_negative("eps", eps)?;
+            }
+            Algorithm::Lbfgs(_) => {
+                if self.weight_decay != 0.0 || !self.groups.is_empty() {
+                    return Err(Error::new(
+                        Kind::Option,
+                        "LBFGS has neither weight decay nor parameter groups",
+                    ));
+                }
             }
         }
         self.plan.check(self.algorithm)

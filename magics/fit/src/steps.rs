@@ -83,6 +83,11 @@ impl<M: LightningModule> Work for Steps<'_, M> {
         })
     }
 
+    fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
+        let Some(batch) = &self.batch else { return Ok(None) };
+        guarded(|| self.module.training_step(batch, cx).map(Some))
+    }
+
     fn shapes(&self) -> String {
         self.batch.as_ref().map(shapes).unwrap_or_default()
     }

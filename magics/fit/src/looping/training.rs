@@ -3,8 +3,10 @@
 use super::{Hook, Loop, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::means::{self, Means};
+use crate::module::Step;
+use crate::optim::Optimizer;
 use crate::steps::guarded;
-use crate::trainer::{ClipAlgorithm, Compat};
+use crate::trainer::{ClipAlgorithm, Compat, Trainer};
 use lightcell_events::run::{Metrics, Stage};
 use std::time::Instant;
 use tch::{Device, Tensor};
@@ -152,21 +154,48 @@ impl Loop<'_> {
                 loss.f_div_scalar(window.divisor as f64)?.f_backward()?;
             }
             if window.last {
-                if let Some(limit) = trainer.gradient_clip_val.filter(|limit| *limit > 0.0) {
-                    match trainer.gradient_clip_algorithm {
-                        ClipAlgorithm::Norm => drop(optimizer.clip_grad_norm(limit)?),
-                        ClipAlgorithm::Value => optimizer.clip_grad_value(limit)?,
-                    }
+                clip(trainer, optimizer)?;
+                if !optimizer.is_lbfgs() {
+                    optimizer.step()?;
                 }
-                optimizer.step()?;
-                optimizer.after_step();
             }
             Ok(())
         })?;
+        if window.last {
+            if self.state.optimizer.is_lbfgs() {
+                self.step_again(batch, &loss)?;
+            }
+            self.state.optimizer.after_step();
+        }
         self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
         cx.checked()?;
         means.take(&mut cx, len);
         Ok(())
+    }
+
+    /// A step that computes the loss of the batch several times. What the step logs then is not kept.
+    fn step_again(&mut self, batch: u64, loss: &Tensor) -> Result<()> {
+        let first = f64::try_from(loss.reshape([-1]).get(0))?;
+        let at = (
+            self.state.progress.epoch,
+            self.state.progress.step,
+            self.state.optimizer.lr(),
+        );
+        let (trainer, work) = (self.trainer, &mut *self.work);
+        let mut again = |optimizer: &mut Optimizer| {
+            let mut cx = Step::new(Stage::Train, at.0, batch, at.1).with_lr(at.2);
+            let loss = work
+                .again(&mut cx)?
+                .ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
+            guarded(|| {
+                usable(&loss)?;
+                optimizer.zero_grad();
+                loss.f_backward()?;
+                clip(trainer, optimizer)?;
+                Ok(f64::try_from(loss.reshape([-1]).get(0))?)
+            })
+        };
+        self.state.optimizer.step_again(first, &mut again)
     }
 
     /// Reads the losses of the newest steps; the first that is no number ends the run.
@@ -192,6 +221,17 @@ impl Loop<'_> {
         }
         self.last_loss = Some((step, loss));
         Ok(())
+    }
+}
+
+/// Limits the gradients, when the trainer says so.
+fn clip(trainer: &Trainer, optimizer: &Optimizer) -> Result<()> {
+    let Some(limit) = trainer.gradient_clip_val.filter(|limit| *limit > 0.0) else {
+        return Ok(());
+    };
+    match trainer.gradient_clip_algorithm {
+        ClipAlgorithm::Norm => optimizer.clip_grad_norm(limit).map(drop),
+        ClipAlgorithm::Value => optimizer.clip_grad_value(limit),
     }
 }
 

@@ -132,6 +132,36 @@ class Kernels(torch.nn.Module):
         torch._foreach_addcdiv_(params, grads, denominators, -(lr / (1.0 + (step - 1.0) * lr_decay)))
 
     @torch.jit.export
+    def lbfgs_direction(
+        self,
+        gradient: torch.Tensor,
+        old_dirs: Tensors,
+        old_stps: Tensors,
+        ro: Tensors,
+        diagonal: torch.Tensor,
+    ) -> torch.Tensor:
+        q = gradient.neg()
+        backwards = torch.jit.annotate(Tensors, [])
+        for back in range(len(old_dirs)):
+            i = len(old_dirs) - 1 - back
+            a = old_stps[i].dot(q) * ro[i]
+            backwards.append(a)
+            q.add_(old_dirs[i], alpha=-float(a))
+        r = torch.mul(q, diagonal)
+        for i in range(len(old_dirs)):
+            b = old_dirs[i].dot(r) * ro[i]
+            r.add_(old_stps[i], alpha=float(backwards[len(old_dirs) - 1 - i] - b))
+        return r
+
+    @torch.jit.export
+    def lbfgs_advance(self, params: Tensors, direction: torch.Tensor, t: float):
+        at = 0
+        for param in params:
+            size = param.numel()
+            param.add_(direction[at : at + size].view_as(param), alpha=t)
+            at += size
+
+    @torch.jit.export
     def clip_norm(self, grads: Tensors, max_norm: float) -> torch.Tensor:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2.0)), 2.0)
         # Multiplied in any case: to ask whether the norm is too large would be to wait for the device.

@@ -1,6 +1,7 @@
 //! The optimizer at work: parameters in groups, what it remembers of each by name, and its step.
 
 use super::kernels::{Arg, Kernels};
+use super::lbfgs::Memory;
 use super::{Algorithm, Optim};
 use crate::error::{Error, Kind, Result};
 use crate::schedule::{ScheduleState, Scheduler};
@@ -13,10 +14,12 @@ use tch::{Kind as TKind, Tensor};
 /// [`Fit::optimizer`](crate::Fit::optimizer).
 #[derive(Debug)]
 pub struct Optimizer {
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
     groups: Vec<Group>,
     pub(crate) scheduler: Scheduler,
-    kernels: Kernels,
+    pub(super) kernels: Kernels,
+    /// What L-BFGS remembers, after its first step.
+    pub(super) lbfgs: Option<Memory>,
     /// tch's optimizer over the same parameters, for one thing it alone can do: take gradients away. A gradient that is
     /// zero instead would move a parameter that the loss does not depend on.
     gradients: nn::Optimizer,
@@ -54,6 +57,7 @@ fn slot_names(algorithm: Algorithm) -> Vec<&'static str> {
             ("grad_avg", centered),
         ],
         Algorithm::Adagrad { .. } => &[("sum", true)],
+        Algorithm::Lbfgs(_) => &[],
     };
     names
         .iter()
@@ -100,6 +104,7 @@ impl Optimizer {
             groups,
             scheduler,
             kernels: Kernels::load()?,
+            lbfgs: None,
             gradients,
         };
         optimizer.scheduled();
@@ -127,8 +132,14 @@ impl Optimizer {
     /// Changes the parameters along their gradients. Those without one stay as they are.
     ///
     /// # Errors
-    /// libtorch's own, such as a device without memory.
+    /// libtorch's own, such as a device without memory; and with LBFGS, which a run steps otherwise.
     pub fn step(&mut self) -> Result<()> {
+        if self.is_lbfgs() {
+            return Err(Error::new(
+                Kind::Option,
+                "LBFGS steps only in a run, which computes the loss anew for it",
+            ));
+        }
         let _guard = tch::no_grad_guard();
         let (algorithm, kernels) = (self.algorithm, &self.kernels);
         let slots = slot_names(algorithm);
@@ -154,6 +165,15 @@ impl Optimizer {
             }
         }
         Ok(())
+    }
+
+    /// The parameters that are trained, in the order in which they were made.
+    pub(super) fn trained(&self) -> Vec<Tensor> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        members
+            .filter(|member| member.tensor.requires_grad())
+            .map(|member| member.tensor.shallow_clone())
+            .collect()
     }
 
     fn grads(&self) -> Vec<Tensor> {
@@ -197,6 +217,9 @@ impl Optimizer {
     /// as a float `l1.weight.step`, where PyTorch has it. Parameters without a step are left out. Tensors share their
     /// memory with the optimizer.
     pub fn state(&self) -> Vec<(String, Tensor)> {
+        if let Some(memory) = &self.lbfgs {
+            return memory.state();
+        }
         let slots = slot_names(self.algorithm);
         let counted = !matches!(self.algorithm, Algorithm::Sgd { .. });
         let mut state = Vec::new();
@@ -220,6 +243,11 @@ impl Optimizer {
     /// When a name is unknown or missing, or a tensor has another shape than its parameter.
     pub fn load_state(&mut self, state: &[(String, Tensor)]) -> Result<()> {
         let _guard = tch::no_grad_guard();
+        if let (true, Some(like)) = (self.is_lbfgs(), self.trained().first()) {
+            let numbers = self.trained().iter().map(|tensor| tensor.numel() as i64).sum();
+            self.lbfgs = Memory::load(state, numbers, like)?;
+            return Ok(());
+        }
         let slots = slot_names(self.algorithm);
         let counted = !matches!(self.algorithm, Algorithm::Sgd { .. });
         let name = self.algorithm.name();
@@ -452,6 +480,8 @@ impl Part {
                     Arg::Float(eps),
                 ],
             ),
+            // It steps otherwise.
+            Algorithm::Lbfgs(_) => return Ok(()),
         }?;
         Ok(())
     }

@@ -146,6 +146,56 @@ fn state_that_does_not_fit_is_refused_whole() {
 }
 
 #[test]
+fn lbfgs_goes_downhill_and_on_from_its_state() {
+    let _turn = crate::tests::in_turn();
+    let loss = |x: &Tensor| ((x - 3.0).square() * Tensor::from_slice(&[1.0f32, 20.0])).sum(TKind::Float);
+    let step = |x: &Tensor, optimizer: &mut Optimizer| {
+        let mut compute = |optimizer: &mut Optimizer| {
+            optimizer.zero_grad();
+            let loss = loss(x);
+            loss.backward();
+            Ok(loss.double_value(&[]))
+        };
+        let first = compute(optimizer).unwrap();
+        optimizer.step_again(first, &mut compute).unwrap();
+    };
+    let made = |x: &Tensor| {
+        let optim = lbfgs(0.5).max_iter(3).history_size(2);
+        optim.build(vec![("x".to_owned(), x.shallow_clone())]).unwrap()
+    };
+    let x = parameter(&[0.0, 0.0]);
+    let mut first = made(&x);
+    assert!(
+        first
+            .step()
+            .unwrap_err()
+            .message()
+            .starts_with("LBFGS steps only in a run")
+    );
+    step(&x, &mut first);
+    step(&x, &mut first);
+    let y = x.detach().copy().set_requires_grad(true);
+    let mut second = made(&y);
+    second.load_state(&first.state()).unwrap();
+    step(&x, &mut first);
+    step(&y, &mut second);
+    assert_eq!(x, y);
+    for _ in 0..20 {
+        step(&x, &mut first);
+    }
+    assert!((&x - 3.0).abs().max().double_value(&[]) < 1e-3, "{x:?}");
+    let mut state = first.state();
+    state.pop();
+    let error = first.load_state(&state).unwrap_err();
+    assert!(
+        error.message().starts_with("the state is not whole: LBFGS needs d, "),
+        "{error}"
+    );
+    let error = lbfgs(1.0).weight_decay(0.1).build(Vec::new()).unwrap_err();
+    assert_eq!(error.message(), "LBFGS has neither weight decay nor parameter groups");
+}
+
+#[test]
 fn groups_have_rates_of_their_own_and_must_have_members() {
     let _turn = crate::tests::in_turn();
     let (weight, bias) = (parameter(&[1.0]), parameter(&[1.0]));

@@ -45,6 +45,7 @@ impl LightningModule for Scheduled {
             "nesterov" => adam(0.1).nesterov(),
             "plateau" => sgd(0.1, 0.0).schedule(ReduceLROnPlateau::new("val_loss")),
             "step" => sgd(0.1, 0.0).schedule(StepLR::new(1).gamma(0.5)),
+            "lbfgs" => lbfgs(0.1),
             "warmup" => sgd(0.1, 0.0).warmup(50).cosine(),
             _ => sgd(0.1, 0.0).cosine(),
         }
@@ -128,6 +129,19 @@ fn faults_of_optimizers_and_schedules_are_said() {
         error("warmup"),
         "configure_optimizers: a warm-up of 50 steps leaves none of the run's 5 to the schedule\nhint: use a shorter warm-up, or train longer"
     );
+}
+
+#[test]
+fn lbfgs_steps_once_a_batch_and_accumulates_none() {
+    let _turn = in_turn();
+    let run = fit(&trainer().max_epochs(2), "lbfgs").unwrap();
+    // Its further looks at a batch are neither steps nor losses of the run.
+    assert_eq!((run.progress.step, run.step_losses.len()), (10, 10));
+    assert!(lrs().len() > 20);
+    let error = fit(&trainer().accumulate_grad_batches(2), "lbfgs")
+        .map(drop)
+        .unwrap_err();
+    assert!(error.message().ends_with("it cannot accumulate batches"), "{error}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub fn optimizer(name: &str) -> Optim {
             .weight_decay(0.1)
             .group(ParamGroup::new("*.bias").weight_decay(0.0))
             .group(ParamGroup::new("l1.*").lr(1e-3)),
+        "lbfgs" => lbfgs(0.5).max_iter(5).history_size(4),
         "one_cycle" => sgd(0.05, 0.9).schedule(OneCycleLR::new(0.2)),
         "adam_one_cycle" => adam(1e-3).schedule(OneCycleLR::new(0.01)),
         other => panic!("no optimizer is called {other}"),
@@ -85,6 +86,19 @@ fn oracle_02_adaptive_curves() {
 fn oracle_02_parameter_groups() {
     let _turn = in_turn();
     compare("groups", 1e-5);
+}
+
+#[test]
+fn oracle_02_lbfgs() {
+    let _turn = in_turn();
+    let fit = trainer()
+        .max_epochs(3)
+        .fit::<Net, _>(&hparams("lbfgs"), &in_order(samples(256, 20, 4), 64))
+        .unwrap();
+    let losses = apart(&fit.step_losses, &numbers(&golden()["lbfgs"]));
+    let weights = weights_apart(&fit, &tensors("weights.safetensors"), "lbfgs");
+    println!("lbfgs: losses differ by {losses:e}, parameters by {weights:e}");
+    assert!(losses <= 1e-5 && weights <= 1e-5, "{losses:e}, {weights:e}");
 }
 
 #[test]

@@ -128,6 +128,22 @@ for name, (kind, max_lr) in ONE_CYCLES.items():
     weights |= named(name, model)
 golden["curves"] = curves
 
+torch.manual_seed(42)
+model = network(20, 32, 4)
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=5, history_size=4)
+golden["lbfgs"] = []
+for _ in range(3):
+    for a, b in DataLoader(TensorDataset(x, y), batch_size=64):
+
+        def closure():
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(a), b)
+            loss.backward()
+            return loss
+
+        golden["lbfgs"].append(optimizer.step(closure).item())
+weights |= named("lbfgs", model)
+
 x, y = samples(1024, 784, 10)
 large = DataLoader(TensorDataset(x, y), batch_size=64)
 golden["large"] = {}
