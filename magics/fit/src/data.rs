@@ -2,6 +2,7 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
+use crate::optim::Kernels;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use std::rc::Rc;
@@ -168,6 +169,21 @@ fn order(samples: usize, shuffle: Option<(u64, u64)>) -> Vec<i64> {
     order
 }
 
+/// What decides the order of a pass over the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// A seed and an epoch, nothing else.
+    Own { seed: u64, epoch: u64 },
+    /// libtorch's generator, asked as PyTorch's `DataLoader` asks it.
+    Pytorch,
+}
+
+/// A draw from libtorch's generator, as `torch.empty((), dtype=torch.int64).random_().item()`.
+fn drawn() -> Result<i64> {
+    let drawn = Tensor::f_empty([1], (tch::Kind::Int64, tch::Device::Cpu))?.f_random_()?;
+    Ok(drawn.f_int64_value(&[0])?)
+}
+
 /// Takes a dataset apart into batches.
 pub struct DataLoader<B: Batch> {
     dataset: Rc<dyn Dataset<Batch = B>>,
@@ -225,7 +241,27 @@ impl<B: Batch> DataLoader<B> {
 
     /// The batches of an epoch. The order is a function of seed and epoch alone.
     pub fn epoch(&self, seed: u64, epoch: u64) -> Batches<B> {
-        let order = order(self.dataset.len(), self.shuffle.then_some((seed, epoch)));
+        self.batches(order(self.dataset.len(), self.shuffle.then_some((seed, epoch))))
+    }
+
+    /// The batches of a pass in the order asked for.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub(crate) fn pass(&self, order: Order) -> Result<Batches<B>> {
+        if let Order::Own { seed, epoch } = order {
+            return Ok(self.epoch(seed, epoch));
+        }
+        // Each iterator draws a seed for its workers, even when it has none, and shuffles or not.
+        drawn()?;
+        if !self.shuffle {
+            return Ok(self.epoch(0, 0));
+        }
+        let order = Kernels::load()?.permutation(self.dataset.len() as i64, drawn()?)?;
+        Ok(self.batches(order))
+    }
+
+    fn batches(&self, order: Vec<i64>) -> Batches<B> {
         Batches {
             dataset: self.dataset.clone(),
             order,

@@ -8,6 +8,7 @@ use crate::looping::{self, Progress};
 use crate::making;
 use crate::means::Means;
 use crate::module::{LightningModule, Step};
+use crate::optim::Optimizer;
 use crate::path::Store;
 use crate::progress::{Outside, Reporter, failed_before};
 use crate::steps::{Steps, guarded, shapes};
@@ -15,7 +16,6 @@ use crate::trainer::{Trainer, device_name};
 use lightcell_events::run::{Metrics, Stage, Status};
 use std::fmt;
 use tch::Tensor;
-use tch::nn;
 
 /// A model with all that belongs to it: what `%fit` leaves in the variable `fit`, and what
 /// [`LightningModule::build`] makes.
@@ -29,7 +29,7 @@ pub struct Fit<M: LightningModule> {
     /// The loss of each optimizer step.
     pub step_losses: Vec<f64>,
     pub(crate) store: Store,
-    pub(crate) optimizer: nn::Optimizer,
+    pub(crate) optimizer: Optimizer,
     pub(crate) progress: Progress,
 }
 
@@ -133,6 +133,39 @@ impl<M: LightningModule> Fit<M> {
         looping::run(&mut work, state, trainer, about, Reporter::new(outside))
     }
 
+    /// The optimizer: its learning rates, and what it remembers of the parameters.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// # hparams! { Hp { size: i64 = 2 } }
+    /// # struct Net(Linear);
+    /// # impl LightningModule for Net {
+    /// #     type HParams = Hp;
+    /// #     type Batch = (Tensor, Tensor);
+    /// #     fn new(p: &Path, hp: &Hp) -> Net { Net(linear(p / "l", 3, hp.size)) }
+    /// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+    /// #     fn training_step(&mut self, (x, y): &Self::Batch, _: &mut Step) -> Result<Tensor> {
+    /// #         Ok(self.forward(x).mse_loss(y, lightcell::tch::Reduction::Mean))
+    /// #     }
+    /// #     fn configure_optimizers(&self, _: &Hp) -> Optim { adam(0.01) }
+    /// # }
+    /// # let zeros = |n| Tensor::zeros([8, n], (Kind::Float, Device::Cpu));
+    /// # let data = Data::new(TensorDataset::new(zeros(3), zeros(2))?);
+    /// let fit = Trainer::new().max_epochs(1).fit::<Net, _>(&Hp::default(), &data)?;
+    /// assert_eq!(fit.optimizer().lr(), 0.01);
+    /// let names: Vec<String> = fit.optimizer().state().into_iter().map(|(name, _)| name).collect();
+    /// assert_eq!(names[..3], ["l.weight.step", "l.weight.exp_avg", "l.weight.exp_avg_sq"]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// The optimizer, to load its state or to change the parameters by hand.
+    pub fn optimizer_mut(&mut self) -> &mut Optimizer {
+        &mut self.optimizer
+    }
+
     /// The record with the lowest `val_loss`, or `train_loss` when there was no validation. `None` before the first epoch.
     pub fn best(&self) -> Option<&EpochRecord> {
         self.history.best()
@@ -208,7 +241,7 @@ impl<M: LightningModule> Fit<M> {
             let loaded = guarded(|| batches.next().map(|batch| batch?.to_device(device)).transpose())
                 .map_err(|error| place(error, ""))?;
             let Some(batch) = loaded else { break };
-            let mut cx = Step::new(stage, self.progress.epoch, index, self.progress.step);
+            let mut cx = Step::new(stage, self.progress.epoch, index, self.progress.step).with_lr(self.optimizer.lr());
             let done = guarded(|| step(&mut self.model, &batch, &mut cx).and_then(|()| cx.checked()));
             done.map_err(|error| place(error, &shapes(&batch)))?;
             after(&mut cx, batch.len());

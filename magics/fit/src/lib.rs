@@ -22,6 +22,7 @@ mod optim;
 mod path;
 mod progress;
 mod readers;
+mod schedule;
 mod show;
 mod steps;
 mod trainer;
@@ -31,25 +32,33 @@ pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use fit::Fit;
 pub use history::{EpochRecord, History};
-pub use layers::{Conv2d, Dropout, Linear, conv2d, dropout, linear};
+pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
-pub use optim::{Optim, adam, adamw, sgd};
-pub use path::Path;
+pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
+pub use path::{Path, Store};
 pub use readers::{csv, idx};
+pub use schedule::{
+    CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, Interval, LambdaLR, LinearLR, MultiStepLR,
+    OneCycleLR, PlateauMode, PlateauState, PolynomialLR, ReduceLROnPlateau, Schedule, ScheduleState, SequentialLR,
+    StepLR, ThresholdMode,
+};
 pub use show::image_grid;
-pub use trainer::{Limit, Trainer};
+pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 #[doc(hidden)]
 pub use {serde, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
     pub use crate::hparams;
+    pub use crate::layers::*;
     pub use crate::{
-        Batch, Conv2d, Data, DataLoader, DataModule, Dataset, Dropout, Error, Fit, HParams, LightningModule, Limit,
-        Linear, Optim, Path, Result, Step, TensorDataset, Trainer, adam, adamw, conv2d, csv, dropout, idx, image_grid,
-        linear, mnist, sgd,
+        Batch, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, Data, DataLoader, DataModule,
+        Dataset, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule, Limit, LinearLR, MultiStepLR,
+        OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, ReduceLROnPlateau, Result, Schedule,
+        SequentialLR, Step, StepLR, Store, TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx,
+        image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

@@ -1,27 +1,32 @@
 //! The training loop. It knows the user's module only through [`Work`], so it is compiled once.
 
+mod training;
+
+use crate::data::Order;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
-use crate::means::{self, Means};
+use crate::means::Means;
 use crate::module::Step;
+use crate::optim::Optimizer;
 use crate::path::Mode;
 use crate::progress::Reporter;
-use crate::steps::guarded;
-use crate::trainer::{Trainer, device_name};
+use crate::trainer::{Compat, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
 use std::time::Instant;
-use tch::{Device, Tensor, nn};
+use tch::{Device, Tensor};
 
 /// What the loop asks of a module and its data.
 pub(crate) trait Work {
     /// Number of batches in one pass.
     fn batches(&self, stage: Stage) -> u64;
     /// Begins a pass.
-    fn begin(&mut self, stage: Stage, seed: u64, epoch: u64);
+    fn begin(&mut self, stage: Stage, order: Order) -> Result<()>;
     /// Loads the next batch and says how many samples it has.
     fn load(&mut self) -> Option<Result<i64>>;
     /// Runs the step of this stage on the batch; in training, gives the loss.
     fn step(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
+    /// Computes the loss of the batch once more, for an optimizer that asks for it; no hook is called.
+    fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
     /// Shapes of the batch, in brackets, for messages.
     fn shapes(&self) -> String;
     /// Calls a hook.
@@ -75,15 +80,12 @@ pub(crate) struct Progress {
 
 /// What the loop changes, beside the module itself.
 pub(crate) struct State<'a> {
-    pub optimizer: &'a mut nn::Optimizer,
+    pub optimizer: &'a mut Optimizer,
     pub mode: &'a Mode,
     pub progress: &'a mut Progress,
     pub history: &'a mut History,
     pub losses: &'a mut Vec<f64>,
 }
-
-/// On a device with a queue of its own, losses are read at most so many at a time.
-const PENDING: usize = 256;
 
 /// Trains from where `state` stands.
 pub(crate) fn run(
@@ -111,6 +113,7 @@ pub(crate) fn run(
             .ok()
             .map(|steps| state.progress.step.saturating_add(steps)),
         last_loss: None,
+        trainer,
         work,
         state,
         reporter: &mut reporter,
@@ -159,6 +162,7 @@ struct Loop<'a> {
     val_batches: u64,
     last_step: Option<u64>,
     last_loss: Option<(u64, f64)>,
+    trainer: &'a Trainer,
 }
 
 impl Loop<'_> {
@@ -181,6 +185,20 @@ impl Loop<'_> {
                 "a whole number counts batches, a number with a point is a share of them: 1 is one batch, 1.0 is all",
             ));
         }
+        let epochs = self.last_epoch - self.state.progress.epoch;
+        let steps = self.train_batches.div_ceil(self.trainer.accumulate_grad_batches);
+        let left = self.last_step.map_or(u64::MAX, |last| last - self.state.progress.step);
+        self.state
+            .optimizer
+            .begin_run(steps.saturating_mul(epochs).min(left), epochs)
+            .map_err(|error| error.at("configure_optimizers"))?;
+        if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
+            return Err(Error::new(
+                Kind::Option,
+                "LBFGS computes the loss of its batch several times a step: it cannot accumulate batches",
+            )
+            .hint("use a larger batch size in place of accumulate-grad-batches"));
+        }
         self.fit_hook(Hook::FitStart)?;
         while self.state.progress.epoch < self.last_epoch && !self.steps_done() {
             let epoch = self.state.progress.epoch;
@@ -195,6 +213,10 @@ impl Loop<'_> {
             // After validation: Lightning's order.
             self.state.mode.set_training(true);
             self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut metrics)?;
+            // The last of all, as in Lightning: a plateau looks at what validation logged.
+            if !stopped {
+                self.state.optimizer.after_validation(&metrics)?;
+            }
             self.state.progress.epoch += 1;
             let record = EpochRecord {
                 epoch,
@@ -216,7 +238,17 @@ impl Loop<'_> {
     }
 
     fn cx(&self, stage: Stage, batch: u64) -> Step {
-        Step::new(stage, self.state.progress.epoch, batch, self.state.progress.step)
+        Step::new(stage, self.state.progress.epoch, batch, self.state.progress.step).with_lr(self.state.optimizer.lr())
+    }
+
+    fn order(&self, epoch: u64) -> Order {
+        match self.trainer.compat {
+            Compat::None => Order::Own {
+                seed: self.state.progress.seed,
+                epoch,
+            },
+            Compat::Lightning => Order::Pytorch,
+        }
     }
 
     fn fit_hook(&mut self, hook: Hook) -> Result<()> {
@@ -242,128 +274,12 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// One pass over the training data.
-    fn train(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
-        let seed = self.state.progress.seed;
-        self.state.mode.set_training(true);
-        // libtorch's own generator serves dropout. Its stream, too, is a function of seed and epoch: neither a validation
-        // loader nor a run in two parts moves it.
-        tch::manual_seed(stream(seed, epoch));
-        self.epoch_hook(Hook::TrainEpochStart, Stage::Train, metrics)?;
-        self.work.begin(Stage::Train, seed, epoch);
-        let mut means = Means::new(self.state.progress.device);
-        let mut losses: Vec<Tensor> = Vec::new();
-        // On the CPU a value is there when the step returns, and reading costs nothing.
-        let at_once = self.state.progress.device == Device::Cpu;
-        let begun = Instant::now();
-        for batch in 0..self.train_batches {
-            if self.steps_done() {
-                break;
-            }
-            let Some(len) = self.work.load() else { break };
-            let trained = len.and_then(|len| self.train_batch(batch, len, at_once, &mut means));
-            let loss = match trained {
-                Ok(loss) => loss,
-                // A loss that is no number is no fault of this batch alone.
-                Err(error) if error.kind() == Kind::NonFinite => return Err(error),
-                Err(error) => {
-                    return Err(error.at(&format!(
-                        "batch {} of epoch {}{}",
-                        batch + 1,
-                        epoch + 1,
-                        self.work.shapes()
-                    )));
-                }
-            };
-            self.state.progress.step += 1;
-            if !at_once {
-                losses.push(loss);
-            }
-            let last = batch + 1 == self.train_batches || self.steps_done();
-            let stopped = self.reporter.stopped();
-            let due = last || stopped || self.reporter.due();
-            if due || losses.len() >= PENDING {
-                self.check(&mut losses)?;
-                means.read()?;
-            }
-            if due {
-                let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-                self.reporter.step(
-                    Stage::Train,
-                    epoch,
-                    batch + 1,
-                    self.train_batches,
-                    self.state.progress.step,
-                    means.newest(),
-                    rate,
-                );
-            }
-            if stopped && !last {
-                return Ok(Pass::Cut);
-            }
-        }
-        self.check(&mut losses)?;
-        metrics.append(&mut means.means()?);
-        Ok(Pass::Whole)
-    }
-
-    /// Trains on the batch that is loaded; gives its loss.
-    fn train_batch(&mut self, batch: u64, len: i64, at_once: bool, means: &mut Means) -> Result<Tensor> {
-        let mut cx = self.cx(Stage::Train, batch);
-        let loss = self
-            .work
-            .step(&mut cx)?
-            .ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
-        cx.checked()?;
-        guarded(|| usable(&loss))?;
-        if at_once {
-            // Before the step: the parameters stay good.
-            let value = f64::try_from(loss.reshape([-1]).get(0))?;
-            self.good(self.state.progress.step + 1, value)?;
-        }
-        let optimizer = &mut *self.state.optimizer;
-        guarded(|| {
-            optimizer.zero_grad();
-            loss.f_backward()?;
-            optimizer.step();
-            Ok(())
-        })?;
-        self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
-        cx.checked()?;
-        means.take(&mut cx, len);
-        Ok(loss.detach())
-    }
-
-    /// Reads the losses of the newest steps; the first that is no number ends the run.
-    fn check(&mut self, losses: &mut Vec<Tensor>) -> Result<()> {
-        let first = self.state.progress.step + 1 - losses.len() as u64;
-        let values = means::read_all(losses)?;
-        losses.clear();
-        values
-            .into_iter()
-            .zip(first..)
-            .try_for_each(|(value, step)| self.good(step, value))
-    }
-
-    fn good(&mut self, step: u64, loss: f64) -> Result<()> {
-        if !loss.is_finite() {
-            let before = match self.last_loss {
-                Some((step, loss)) => format!("the last good one was {loss:.4} at step {step}"),
-                None => "it was so from the first step".to_owned(),
-            };
-            return Err(Error::new(Kind::NonFinite, format!("the loss is {loss} at step {step}; {before}"))
-                .hint("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"));
-        }
-        self.last_loss = Some((step, loss));
-        self.state.losses.push(loss);
-        Ok(())
-    }
-
     fn validate(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
         let _guard = tch::no_grad_guard();
         self.state.mode.set_training(false);
         self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, metrics)?;
-        self.work.begin(Stage::Validate, self.state.progress.seed, epoch);
+        let order = self.order(epoch);
+        self.work.begin(Stage::Validate, order)?;
         let mut means = Means::new(self.state.progress.device);
         let begun = Instant::now();
         for batch in 0..self.val_batches {
@@ -407,29 +323,4 @@ impl Loop<'_> {
         self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, metrics)?;
         Ok(Pass::Whole)
     }
-}
-
-/// Whether a loss can be trained on.
-fn usable(loss: &Tensor) -> Result<()> {
-    if !loss.defined() || loss.numel() != 1 {
-        let size = if loss.defined() { loss.size() } else { vec![0] };
-        return Err(Error::new(
-            Kind::Shape,
-            format!("the loss must have one element, not the shape {size:?}"),
-        )
-        .hint("take its mean: `loss.mean(Kind::Float)`"));
-    }
-    if !loss.requires_grad() {
-        return Err(Error::new(Kind::Model, "the loss does not depend on the parameters")
-            .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
-    }
-    Ok(())
-}
-
-/// The seed of an epoch's stream (SplitMix64's finish): neighbouring seeds and epochs have streams that share nothing.
-fn stream(seed: u64, epoch: u64) -> i64 {
-    let mut z = seed.wrapping_add((epoch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as i64
 }

@@ -1,13 +1,11 @@
 //! What making and adjusting a model needs that does not depend on its type: compiled once, here, and not in each cell.
 
 use crate::error::{Error, Kind, Result};
-use crate::layers;
 use crate::looping::Progress;
-use crate::optim::Optim;
+use crate::optim::{Optim, Optimizer};
 use crate::path::Store;
 use crate::trainer::{Trainer, device_name};
 use lightcell_events::run::Status;
-use tch::nn;
 
 /// A device, a seed and a place for parameters: what a model is made on.
 ///
@@ -33,7 +31,7 @@ pub(crate) fn begin(trainer: &Trainer) -> Result<(Store, Progress)> {
 /// # Errors
 /// When two have one name, or there are none.
 pub(crate) fn check(store: &Store, model: &str) -> Result<()> {
-    layers::check_names(&store.vars)?;
+    store.check()?;
     if store.vars.trainable_variables().is_empty() {
         return Err(Error::new(Kind::Model, format!("{model} has no parameters to train"))
             .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"));
@@ -44,9 +42,9 @@ pub(crate) fn check(store: &Store, model: &str) -> Result<()> {
 /// The optimizer that the model asked for.
 ///
 /// # Errors
-/// When `configure_optimizers` failed, or libtorch refuses its numbers.
-pub(crate) fn optimizer(optim: Result<Optim>, store: &Store) -> Result<nn::Optimizer> {
-    let built = optim.and_then(|optim| optim.build(&store.vars));
+/// When `configure_optimizers` failed, or its numbers mean nothing.
+pub(crate) fn optimizer(optim: Result<Optim>, store: &Store) -> Result<Optimizer> {
+    let built = optim.and_then(|optim| optim.build(store.parameters()));
     built.map_err(|error| error.at("configure_optimizers"))
 }
 

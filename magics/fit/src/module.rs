@@ -178,6 +178,7 @@ pub struct Step {
     pub(crate) epoch: u64,
     pub(crate) batch: u64,
     pub(crate) step: u64,
+    pub(crate) lr: f64,
     pub(crate) logged: Vec<(String, Value)>,
     /// The first thing that could not be logged.
     pub(crate) fault: Option<Error>,
@@ -235,9 +236,16 @@ impl Step {
             epoch,
             batch,
             step,
+            lr: f64::NAN,
             logged: Vec::new(),
             fault: None,
         }
+    }
+
+    /// With the learning rate of the next optimizer step.
+    pub(crate) fn with_lr(mut self, lr: f64) -> Step {
+        self.lr = lr;
+        self
     }
 
     /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes. A tensor is read later,
@@ -277,6 +285,12 @@ impl Step {
     /// 0-based batch in this loop.
     pub fn batch_idx(&self) -> u64 {
         self.batch
+    }
+
+    /// Learning rate of the next optimizer step, of the parameters that are in no group. `cx.log("lr", &cx.lr())` puts it
+    /// into the history.
+    pub fn lr(&self) -> f64 {
+        self.lr
     }
 
     /// Optimizer steps since the beginning.

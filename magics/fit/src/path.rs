@@ -1,6 +1,9 @@
 //! Where a model's parameters are registered while it is made.
 
+use crate::error::{Error, Kind as ErrorKind, Result};
 use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Div;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,31 +25,100 @@ impl Mode {
     }
 }
 
-/// All parameters of one model, on one device.
+/// All parameters of one model, on one device. A [`LightningModule`](crate::LightningModule) has one of its own; another is
+/// for layers outside of a model.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let store = Store::new(Device::Cpu);
+/// let layer = linear(store.root() / "l1", 4, 3);
+/// assert_eq!(store.parameters().len(), 2);
+/// ```
 #[derive(Debug)]
-pub(crate) struct Store {
-    pub vars: VarStore,
-    pub mode: Mode,
+pub struct Store {
+    pub(crate) vars: VarStore,
+    pub(crate) mode: Mode,
+    /// What layers could not be made of. Said when all of the model is made: making a layer gives no error.
+    faults: RefCell<Vec<Error>>,
 }
 
 impl Store {
+    /// For layers on this device; not being trained.
     pub fn new(device: Device) -> Store {
         Store {
             vars: VarStore::new(device),
             mode: Mode::default(),
+            faults: RefCell::default(),
         }
     }
 
     /// Number of parameters that are trained.
-    pub fn trained(&self) -> u64 {
+    pub(crate) fn trained(&self) -> u64 {
         self.vars.trainable_variables().iter().map(|t| t.numel() as u64).sum()
     }
 
+    /// The root of the tree of parameters.
     pub fn root(&self) -> Path<'_> {
         Path {
             inner: self.vars.root(),
-            mode: &self.mode,
+            store: self,
         }
+    }
+
+    /// Whether the layers behave as in training: dropout drops, batch normalisation uses the batch.
+    pub fn set_training(&self, training: bool) {
+        self.mode.set_training(training);
+    }
+
+    /// Parameters and buffers, sorted by name.
+    pub fn state_dict(&self) -> Vec<(String, Tensor)> {
+        let mut all: Vec<(String, Tensor)> = self.vars.variables().into_iter().collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// The parameters that are trained, with their names, in the order in which they were made: that of PyTorch's
+    /// `parameters()`, on which the sum of their norms depends.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        let mut names: HashMap<usize, String> = HashMap::new();
+        for (name, tensor) in self.vars.variables() {
+            let place = names.entry(tensor.data_ptr() as usize).or_default();
+            if place.is_empty() || name < *place {
+                *place = name;
+            }
+        }
+        // A tensor that was registered twice is one parameter.
+        let trained = self.vars.trainable_variables().into_iter();
+        trained
+            .filter_map(|tensor| Some((names.remove(&(tensor.data_ptr() as usize))?, tensor)))
+            .collect()
+    }
+
+    /// Refuses layers that could not be made, and two parameters of one name: tch adds `__` and a number to the
+    /// second one in silence, and no checkpoint finds it again.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check(&self) -> Result<()> {
+        if let Some(fault) = self.faults.borrow().first() {
+            return Err(fault.clone());
+        }
+        let all = self.vars.variables();
+        let taken = |name: &String| {
+            let (first, number) = name.rsplit_once("__")?;
+            (number.parse::<u64>().is_ok() && all.contains_key(first)).then(|| first.to_owned())
+        };
+        let mut clashes: Vec<String> = all.keys().filter_map(taken).collect();
+        clashes.sort();
+        clashes.dedup();
+        if clashes.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Model,
+            format!("two parameters have the same name: {}", clashes.join(", ")),
+        )
+        .hint("give each layer a path of its own: `linear(p / \"l1\", …)`, `linear(p / \"l2\", …)`"))
     }
 }
 
@@ -76,13 +148,28 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct Path<'a> {
     inner: nn::Path<'a>,
-    mode: &'a Mode,
+    store: &'a Store,
 }
 
 impl<'a> Path<'a> {
     /// Registers a tensor of this shape that is trained.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.inner.var(name, shape, init)
+    }
+
+    /// Registers a tensor that a layer has drawn, on the CPU, to be trained.
+    pub(crate) fn trained(&self, name: &str, value: &Tensor) -> Tensor {
+        self.inner.add(name, value.to_device(self.device()).detach(), true)
+    }
+
+    /// Registers the values of another parameter as one of its own.
+    pub(crate) fn copied(&self, name: &str, value: &Tensor) -> Tensor {
+        self.trained(name, &value.detach().copy())
+    }
+
+    /// Notes what a layer cannot be made of. It then makes something of the right kind all the same.
+    pub(crate) fn fault(&self, error: Error) {
+        self.store.faults.borrow_mut().push(error);
     }
 
     /// Registers a tensor that belongs to the model but is not trained, such as a running mean.
@@ -104,12 +191,12 @@ impl<'a> Path<'a> {
     fn child(&self, name: &str) -> Path<'a> {
         Path {
             inner: self.inner.sub(name),
-            mode: self.mode,
+            store: self.store,
         }
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        self.mode.clone()
+        self.store.mode.clone()
     }
 }
 

@@ -2,7 +2,7 @@
 //! each cell. No panic of theirs gets past it.
 
 use crate::batch::Batch;
-use crate::data::{Batches, DataLoader, DataModule};
+use crate::data::{Batches, DataLoader, DataModule, Order};
 use crate::error::{Error, Kind, Result};
 use crate::looping::{Hook, Work};
 use crate::module::{LightningModule, Step};
@@ -44,11 +44,12 @@ impl<M: LightningModule> Work for Steps<'_, M> {
         }
     }
 
-    fn begin(&mut self, stage: Stage, seed: u64, epoch: u64) {
+    fn begin(&mut self, stage: Stage, order: Order) -> Result<()> {
         self.batches = match stage {
-            Stage::Train => Some(self.train.epoch(seed, epoch)),
-            _ => self.val.as_ref().map(|val| val.epoch(seed, epoch)),
+            Stage::Train => Some(self.train.pass(order)?),
+            _ => self.val.as_ref().map(|val| val.pass(order)).transpose()?,
         };
+        Ok(())
     }
 
     fn load(&mut self) -> Option<Result<i64>> {
@@ -80,6 +81,11 @@ impl<M: LightningModule> Work for Steps<'_, M> {
             }
             _ => self.module.validation_step(batch, cx).map(|()| None),
         })
+    }
+
+    fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
+        let Some(batch) = &self.batch else { return Ok(None) };
+        guarded(|| self.module.training_step(batch, cx).map(Some))
     }
 
     fn shapes(&self) -> String {

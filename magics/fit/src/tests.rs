@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod events;
 mod hooks;
+mod optimizers;
 
 /// libtorch's random generator is one for the process: tests that draw from it take turns.
 pub(crate) fn in_turn() -> MutexGuard<'static, ()> {

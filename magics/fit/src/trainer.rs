@@ -40,6 +40,31 @@ impl From<f64> for Limit {
     }
 }
 
+/// How [`Trainer::gradient_clip_val`] limits gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClipAlgorithm {
+    /// The norm of all gradients together is at most the value.
+    #[default]
+    Norm,
+    /// Each number of a gradient is at most the value, and at least its negative.
+    Value,
+}
+
+/// Whether a run draws its random numbers as ours, or as another library does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// The order of the samples and the dropout of an epoch are functions of seed and epoch alone: validation, a run in two
+    /// parts or another loader change nothing.
+    #[default]
+    None,
+    /// As PyTorch's `DataLoader` and Lightning: one stream for initialisation, dropout and order, from which each pass over
+    /// a loader draws. A run with the same seed then sees the samples in the same order as there. A left-over window of
+    /// `accumulate_grad_batches` counts for less, as there. Going on is another run than one long one.
+    Lightning,
+}
+
 /// Trains models. Settings are set by name, the defaults are written beside them.
 ///
 /// ```
@@ -57,6 +82,10 @@ pub struct Trainer {
     pub(crate) seed: Option<u64>,
     pub(crate) fast_dev_run: Option<u64>,
     pub(crate) restart: bool,
+    pub(crate) accumulate_grad_batches: u64,
+    pub(crate) gradient_clip_val: Option<f64>,
+    pub(crate) gradient_clip_algorithm: ClipAlgorithm,
+    pub(crate) compat: Compat,
 }
 
 impl Default for Trainer {
@@ -70,6 +99,10 @@ impl Default for Trainer {
             seed: None,
             fast_dev_run: None,
             restart: false,
+            accumulate_grad_batches: 1,
+            gradient_clip_val: None,
+            gradient_clip_algorithm: ClipAlgorithm::Norm,
+            compat: Compat::None,
         }
     }
 }
@@ -140,6 +173,41 @@ impl Trainer {
         self
     }
 
+    /// Batches whose mean gradient makes one optimizer step; 1. What is left at the end of an epoch makes a step of its own,
+    /// of the mean of the batches that it has.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let trainer = Trainer::new().accumulate_grad_batches(4).gradient_clip_val(1.0);
+    /// ```
+    #[must_use]
+    pub fn accumulate_grad_batches(mut self, batches: u64) -> Trainer {
+        self.accumulate_grad_batches = batches;
+        self
+    }
+
+    /// Limits the gradients before each optimizer step, as [`gradient_clip_algorithm`](Trainer::gradient_clip_algorithm)
+    /// says; 0, and without it, they are not limited.
+    #[must_use]
+    pub fn gradient_clip_val(mut self, value: f64) -> Trainer {
+        self.gradient_clip_val = Some(value);
+        self
+    }
+
+    /// What the limit is for; the norm.
+    #[must_use]
+    pub fn gradient_clip_algorithm(mut self, algorithm: ClipAlgorithm) -> Trainer {
+        self.gradient_clip_algorithm = algorithm;
+        self
+    }
+
+    /// Whose order of random draws is followed; our own.
+    #[must_use]
+    pub fn compat(mut self, compat: Compat) -> Trainer {
+        self.compat = compat;
+        self
+    }
+
     /// Makes a model with these hyperparameters and trains it.
     ///
     /// # Errors
@@ -183,6 +251,17 @@ impl Trainer {
             return Err(
                 Error::new(Kind::Option, format!("max-steps cannot be {}", self.max_steps)).hint("-1 is no limit"),
             );
+        }
+        if self.accumulate_grad_batches == 0 {
+            return Err(
+                Error::new(Kind::Option, "accumulate-grad-batches cannot be 0").hint("1 makes a step of each batch")
+            );
+        }
+        if let Some(value) = self.gradient_clip_val
+            && !(value >= 0.0 && value.is_finite())
+        {
+            return Err(Error::new(Kind::Option, format!("gradient-clip-val cannot be {value}"))
+                .hint("it is above 0, usually near 1; 0 does not clip"));
         }
         Ok(())
     }
@@ -261,6 +340,14 @@ mod tests {
         assert_eq!(
             error(r#"{"max_steps": -2}"#),
             "max-steps cannot be -2\nhint: -1 is no limit"
+        );
+        assert_eq!(
+            error(r#"{"accumulate_grad_batches": 0}"#),
+            "accumulate-grad-batches cannot be 0\nhint: 1 makes a step of each batch"
+        );
+        assert_eq!(
+            error(r#"{"gradient_clip_val": -1, "gradient_clip_algorithm": "value", "compat": "lightning"}"#),
+            "gradient-clip-val cannot be -1\nhint: it is above 0, usually near 1; 0 does not clip"
         );
         assert!(
             Trainer::from_json(r#"{"fast_dev_run": 0}"#)

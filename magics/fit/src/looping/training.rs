@@ -1,0 +1,288 @@
+//! One pass over the training data: batches, the windows of them that make an optimizer step, and their losses.
+
+use super::{Hook, Loop, Pass};
+use crate::error::{Error, Kind, Result};
+use crate::means::{self, Means};
+use crate::module::Step;
+use crate::optim::Optimizer;
+use crate::steps::guarded;
+use crate::trainer::{ClipAlgorithm, Compat, Trainer};
+use lightcell_events::run::{Metrics, Stage};
+use std::time::Instant;
+use tch::{Device, Tensor};
+
+/// On a device with a queue of its own, losses are read at most so many at a time.
+const PENDING: usize = 256;
+
+/// Where a batch stands among those that make one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Window {
+    first: bool,
+    last: bool,
+    /// Batches in the window. The last window of an epoch may have fewer than the others.
+    size: u64,
+    /// What the loss is divided by, so that the gradient is the window's mean.
+    divisor: u64,
+}
+
+impl Window {
+    fn of(batch: u64, batches: u64, accumulate: u64, compat: Compat) -> Window {
+        let at = batch % accumulate;
+        let size = accumulate.min(batches - (batch - at));
+        Window {
+            first: at == 0,
+            last: at + 1 == size,
+            size,
+            // Lightning divides by the full size, so that what is left counts for less than it should.
+            divisor: if compat == Compat::Lightning { accumulate } else { size },
+        }
+    }
+}
+
+/// The loss of the window so far.
+#[derive(Default)]
+struct Sum {
+    number: f64,
+    tensor: Option<Tensor>,
+}
+
+impl Loop<'_> {
+    /// One pass over the training data.
+    pub(super) fn train(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
+        self.state.mode.set_training(true);
+        if self.trainer.compat == Compat::None {
+            // libtorch's own generator serves dropout. Its stream, too, is a function of seed and epoch: neither a validation
+            // loader nor a run in two parts moves it.
+            tch::manual_seed(stream(self.state.progress.seed, epoch));
+        }
+        self.epoch_hook(Hook::TrainEpochStart, Stage::Train, metrics)?;
+        let order = self.order(epoch);
+        self.work.begin(Stage::Train, order)?;
+        let mut means = Means::new(self.state.progress.device);
+        let mut losses: Vec<Tensor> = Vec::new();
+        let mut sum = Sum::default();
+        let begun = Instant::now();
+        for batch in 0..self.train_batches {
+            if self.steps_done() {
+                break;
+            }
+            let Some(len) = self.work.load() else { break };
+            let accumulate = self.trainer.accumulate_grad_batches;
+            let window = Window::of(batch, self.train_batches, accumulate, self.trainer.compat);
+            let trained = len.and_then(|len| self.train_batch(batch, len, window, &mut sum, &mut means));
+            match trained {
+                Ok(()) => {}
+                // A loss that is no number is no fault of this batch alone.
+                Err(error) if error.kind() == Kind::NonFinite => return Err(error),
+                Err(error) => {
+                    return Err(error.at(&format!(
+                        "batch {} of epoch {}{}",
+                        batch + 1,
+                        epoch + 1,
+                        self.work.shapes()
+                    )));
+                }
+            }
+            if window.last {
+                self.state.progress.step += 1;
+                let sum = std::mem::take(&mut sum);
+                match sum.tensor {
+                    Some(tensor) => losses.push(tensor),
+                    None => self.state.losses.push(sum.number),
+                }
+            }
+            let last = batch + 1 == self.train_batches || self.steps_done();
+            let stopped = self.reporter.stopped();
+            let due = last || stopped || self.reporter.due();
+            if due || losses.len() >= PENDING {
+                self.check(&mut losses)?;
+                means.read()?;
+            }
+            if due {
+                let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+                self.reporter.step(
+                    Stage::Train,
+                    epoch,
+                    batch + 1,
+                    self.train_batches,
+                    self.state.progress.step,
+                    means.newest(),
+                    rate,
+                );
+            }
+            if stopped && !last {
+                return Ok(Pass::Cut);
+            }
+        }
+        self.check(&mut losses)?;
+        metrics.append(&mut means.means()?);
+        // Before validation, as in Lightning.
+        self.state.optimizer.after_epoch();
+        Ok(Pass::Whole)
+    }
+
+    /// Trains on the batch that is loaded; adds its loss to its window's.
+    fn train_batch(&mut self, batch: u64, len: i64, window: Window, sum: &mut Sum, means: &mut Means) -> Result<()> {
+        let mut cx = self.cx(Stage::Train, batch);
+        let loss = self
+            .work
+            .step(&mut cx)?
+            .ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
+        cx.checked()?;
+        guarded(|| usable(&loss))?;
+        // On the CPU a value is there when the step returns, and reading costs nothing.
+        if self.state.progress.device == Device::Cpu {
+            // Before the step: the parameters stay good.
+            let value = f64::try_from(loss.reshape([-1]).get(0))?;
+            self.good(self.state.progress.step + 1, value)?;
+            sum.number += value / window.size as f64;
+        } else {
+            let part = loss.f_detach()?.f_reshape([1])?.f_div_scalar(window.size as f64)?;
+            sum.tensor = Some(match sum.tensor.take() {
+                Some(sum) => sum.f_add(&part)?,
+                None => part,
+            });
+        }
+        let (trainer, optimizer) = (self.trainer, &mut *self.state.optimizer);
+        guarded(|| {
+            if window.first {
+                optimizer.zero_grad();
+            }
+            if window.divisor == 1 {
+                loss.f_backward()?;
+            } else {
+                loss.f_div_scalar(window.divisor as f64)?.f_backward()?;
+            }
+            if window.last {
+                clip(trainer, optimizer)?;
+                if !optimizer.is_lbfgs() {
+                    optimizer.step()?;
+                }
+            }
+            Ok(())
+        })?;
+        if window.last {
+            if self.state.optimizer.is_lbfgs() {
+                self.step_again(batch, &loss)?;
+            }
+            self.state.optimizer.after_step();
+        }
+        self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
+        cx.checked()?;
+        means.take(&mut cx, len);
+        Ok(())
+    }
+
+    /// A step that computes the loss of the batch several times. What the step logs then is not kept.
+    fn step_again(&mut self, batch: u64, loss: &Tensor) -> Result<()> {
+        let first = f64::try_from(loss.reshape([-1]).get(0))?;
+        let at = (
+            self.state.progress.epoch,
+            self.state.progress.step,
+            self.state.optimizer.lr(),
+        );
+        let (trainer, work) = (self.trainer, &mut *self.work);
+        let mut again = |optimizer: &mut Optimizer| {
+            let mut cx = Step::new(Stage::Train, at.0, batch, at.1).with_lr(at.2);
+            let loss = work
+                .again(&mut cx)?
+                .ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
+            guarded(|| {
+                usable(&loss)?;
+                optimizer.zero_grad();
+                loss.f_backward()?;
+                clip(trainer, optimizer)?;
+                Ok(f64::try_from(loss.reshape([-1]).get(0))?)
+            })
+        };
+        self.state.optimizer.step_again(first, &mut again)
+    }
+
+    /// Reads the losses of the newest steps; the first that is no number ends the run.
+    fn check(&mut self, losses: &mut Vec<Tensor>) -> Result<()> {
+        let first = self.state.progress.step + 1 - losses.len() as u64;
+        let values = means::read_all(losses)?;
+        losses.clear();
+        values.into_iter().zip(first..).try_for_each(|(value, step)| {
+            self.good(step, value)?;
+            self.state.losses.push(value);
+            Ok(())
+        })
+    }
+
+    fn good(&mut self, step: u64, loss: f64) -> Result<()> {
+        if !loss.is_finite() {
+            let before = match self.last_loss {
+                Some((step, loss)) => format!("the last good one was {loss:.4} at step {step}"),
+                None => "it was so from the first step".to_owned(),
+            };
+            return Err(Error::new(Kind::NonFinite, format!("the loss is {loss} at step {step}; {before}"))
+                .hint("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"));
+        }
+        self.last_loss = Some((step, loss));
+        Ok(())
+    }
+}
+
+/// Limits the gradients, when the trainer says so.
+fn clip(trainer: &Trainer, optimizer: &Optimizer) -> Result<()> {
+    let Some(limit) = trainer.gradient_clip_val.filter(|limit| *limit > 0.0) else {
+        return Ok(());
+    };
+    match trainer.gradient_clip_algorithm {
+        ClipAlgorithm::Norm => optimizer.clip_grad_norm(limit).map(drop),
+        ClipAlgorithm::Value => optimizer.clip_grad_value(limit),
+    }
+}
+
+/// Whether a loss can be trained on.
+fn usable(loss: &Tensor) -> Result<()> {
+    if !loss.defined() || loss.numel() != 1 {
+        let size = if loss.defined() { loss.size() } else { vec![0] };
+        return Err(Error::new(
+            Kind::Shape,
+            format!("the loss must have one element, not the shape {size:?}"),
+        )
+        .hint("take its mean: `loss.mean(Kind::Float)`"));
+    }
+    if !loss.requires_grad() {
+        return Err(Error::new(Kind::Model, "the loss does not depend on the parameters")
+            .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
+    }
+    Ok(())
+}
+
+/// The seed of an epoch's stream (SplitMix64's finish): neighbouring seeds and epochs have streams that share nothing.
+fn stream(seed: u64, epoch: u64) -> i64 {
+    let mut z = seed.wrapping_add((epoch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_epoch_is_a_window_of_its_own_size() {
+        let window = |batch, compat| {
+            let window = Window::of(batch, 10, 4, compat);
+            (window.first, window.last, window.size, window.divisor)
+        };
+        assert_eq!(window(0, Compat::None), (true, false, 4, 4));
+        assert_eq!(window(3, Compat::None), (false, true, 4, 4));
+        assert_eq!(window(8, Compat::None), (true, false, 2, 2));
+        assert_eq!(window(9, Compat::None), (false, true, 2, 2));
+        assert_eq!(window(9, Compat::Lightning), (false, true, 2, 4));
+        assert_eq!(
+            Window::of(4, 5, 1, Compat::None),
+            Window {
+                first: true,
+                last: true,
+                size: 1,
+                divisor: 1
+            }
+        );
+    }
+}
