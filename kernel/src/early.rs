@@ -1,8 +1,24 @@
 //! Which cells can run before the training library is loaded, in the first seconds of a kernel.
 
+use lightcell_magics::{Piece, split};
+
 /// Whether a cell needs neither the training library nor the types of variables: items and expressions without a `let`
-/// outside of their own blocks, no magic, no command of evcxr's.
+/// outside of their own blocks, lines for the shell, no command of evcxr's.
 pub fn is_simple(cell: &str) -> bool {
+    // A wrong magic is said at once.
+    split(cell).is_ok_and(|pieces| {
+        pieces.iter().all(|piece| match piece {
+            Piece::Code(rust) => is_simple_rust(rust),
+            Piece::Shell(_) => true,
+            Piece::Magic(call) => SIMPLE_MAGICS.contains(&call.name.as_str()),
+            Piece::Help(_) => false,
+        })
+    })
+}
+
+const SIMPLE_MAGICS: [&str; 8] = ["bash", "cd", "env", "history", "load", "opt", "who", "writefile"];
+
+fn is_simple_rust(cell: &str) -> bool {
     if ["lightcell", "tch", "hparams"].iter().any(|name| cell.contains(name)) {
         return false;
     }
@@ -29,6 +45,9 @@ mod tests {
         for cell in [
             "1 + 1",
             "",
+            "!ls -l",
+            "%cd /tmp\n1 + 1",
+            "%%writefile x\nlet x = 1;",
             "println!(\"{}\", 1);",
             "fn f() -> i32 { let x = 1; x }\nf()",
             "struct P { x: i32 }\nimpl P { fn new() -> P { P { x: 1 } } }\nP::new().x",
@@ -42,7 +61,8 @@ mod tests {
             "1 + 1;\nlet (a, b) = (1, 2);",
             "use lightcell::prelude::*;",
             "%fit net data",
-            "%gpu",
+            "%run file.rs",
+            "!ls\nlet x = 1;",
             ":dep rand",
             "vec_of_lets! { x }",
             "let x = ",

@@ -170,6 +170,7 @@ impl Ears {
                     .unwrap_or(0);
                 let mut state = self.now.lock();
                 state.phase = Phase::Running(pid);
+                state.worker = pid;
                 state.said.began = Some(std::time::Instant::now());
                 if state.interrupted {
                     // Stop was pressed while the build ended.

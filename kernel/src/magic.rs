@@ -341,9 +341,10 @@ mod tests {
         let data = names(&[("data", "lightcell::Data")]);
         let code = fit_code(&fit("%fit Mlp data --epochs 3"), &data, &items, true).unwrap();
         assert!(
-            code.starts_with("let mut fit = lightcell::notebook::fit::<Mlp, _>(&(data), \"{\\\"max_epochs\\\":3,"),
+            code.starts_with("let mut fit = lightcell::notebook::fit::<Mlp, _>(&(data), \"{\\\"accelerator"),
             "{code}"
         );
+        assert!(code.contains("\\\"max_epochs\\\":3,"), "{code}");
         assert!(code.ends_with(", None)?;"), "{code}");
         let again = names(&[("data", "lightcell::Data"), ("fit", "lightcell::Fit<Mlp>")]);
         assert!(

@@ -38,6 +38,8 @@ pub struct State {
     pub allow_stdin: bool,
     /// What runs.
     pub phase: Phase,
+    /// The process that runs cells, once one has run.
+    pub worker: i32,
     /// A cell is being executed (from busy to idle).
     pub executing: bool,
     /// A training run is going on: stop ends it after the batch.
@@ -138,7 +140,7 @@ fn signal(pid: i32, signal: i32) {
 }
 
 /// The worker and all it started are left out when a build is stopped.
-pub fn is_worker(pid: i32) -> bool {
+fn is_worker(pid: i32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe"))
         .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
 }

@@ -167,11 +167,9 @@ impl Executor {
 
     /// The worker's current folder.
     fn folder(&self) -> PathBuf {
-        crate::now::descendants(std::process::id() as i32, |_| false)
-            .into_iter()
-            .filter(|pid| crate::now::is_worker(*pid))
-            .find_map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok())
-            .or_else(|| std::env::current_dir().ok())
+        let worker = self.shared.now.lock().worker;
+        std::fs::read_link(format!("/proc/{worker}/cwd"))
+            .or_else(|_| std::env::current_dir())
             .unwrap_or_default()
     }
 
@@ -225,7 +223,9 @@ impl Executor {
             .value("--loops")
             .map_or("None".to_owned(), |loops| format!("Some({loops})"));
         let runs = call.value("--runs").unwrap_or("7");
-        let before = format!("{MAGICS}::timeit({loops}, {runs}, || {{ let _ = ::std::hint::black_box({{ ");
+        let before = format!(
+            "{MAGICS}::timeit({loops}, {runs}, || {{ #[allow(unused_braces)] let _ = ::std::hint::black_box({{ "
+        );
         let (code, shift) = match &call.body {
             Some(body) => (format!("{}{before}\n{body} }}); }});", "\n".repeat(call.line - 1)), 0),
             None => in_place(call, &before, &call.rest.1, " }); });"),

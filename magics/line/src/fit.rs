@@ -1,38 +1,12 @@
 //! `%fit`, read.
 
 use crate::call::Call;
-use serde::Serialize;
+use crate::table::{Flag, Kind};
+use serde_json::Value;
 
-/// A limit on batches: a whole number counts them, one with a point is a share.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Limit {
-    /// So many batches.
-    Batches(u64),
-    /// This share.
-    Fraction(f64),
-}
-
-/// The settings of a run, in the form in which the training library reads them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FitOptions {
-    /// Epochs to train.
-    pub max_epochs: u64,
-    /// Steps after which to end, or -1.
-    pub max_steps: i64,
-    /// Training batches in an epoch.
-    pub limit_train_batches: Limit,
-    /// Validation batches in an epoch.
-    pub limit_val_batches: Limit,
-    /// `auto`, `cpu`, `cuda:0`.
-    pub accelerator: String,
-    /// Seed, if one was given.
-    pub seed: Option<u64>,
-    /// Batches of a trial run.
-    pub fast_dev_run: Option<u64>,
-    /// Begin anew.
-    pub restart: bool,
-}
+/// The settings of a run, in the form in which the training library reads them: flags by their names with `_` for `-`,
+/// those that were given and those with a default.
+pub type FitOptions = serde_json::Map<String, Value>;
 
 /// `%fit MODEL DATA` with its options.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,39 +29,37 @@ impl FitCall {
         if call.name != "fit" {
             return None;
         }
-        let text = |name: &str| {
-            let flag = call.magic().flags.iter().find(|flag| flag.name == name);
-            call.value(name)
-                .or(flag.map(|flag| flag.default))
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let limit = |name: &str| {
-            let text = text(name);
-            text.parse()
-                .map(Limit::Batches)
-                .unwrap_or_else(|_| Limit::Fraction(text.parse().unwrap_or(1.0)))
-        };
         let [model, data] = &call.arguments[..] else {
             return None;
         };
         Some(FitCall {
             model: model.clone(),
             data: data.clone(),
-            options: FitOptions {
-                max_epochs: text("--max-epochs").parse().unwrap_or(10),
-                max_steps: text("--max-steps").parse().unwrap_or(-1),
-                limit_train_batches: limit("--limit-train-batches"),
-                limit_val_batches: limit("--limit-val-batches"),
-                accelerator: text("--accelerator"),
-                seed: text("--seed").parse().ok(),
-                fast_dev_run: text("--fast-dev-run").parse().ok(),
-                restart: call.switch("--restart"),
-            },
+            options: call
+                .magic()
+                .flags
+                .iter()
+                .filter_map(|flag| option(call, flag))
+                .collect(),
             line: call.line,
             text: call.text.clone(),
         })
     }
+}
+
+fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
+    let given = call.value(flag.name);
+    let text = given.or((!flag.default.is_empty()).then_some(flag.default))?;
+    let value = match flag.kind {
+        Kind::Switch => Value::Bool(true),
+        Kind::Text => Value::String(text.to_owned()),
+        // As typed: 1 is a count, 1.0 a share.
+        Kind::Count | Kind::Int | Kind::Number | Kind::Limit => {
+            let whole = text.parse::<i64>().map(Value::from);
+            whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()?
+        }
+    };
+    Some((flag.name.trim_start_matches("--").replace('-', "_"), value))
 }
 
 #[cfg(test)]
@@ -107,18 +79,23 @@ mod tests {
         let json = serde_json::to_string(&fit("%fit Net data").options).unwrap();
         assert_eq!(
             json,
-            r#"{"max_epochs":10,"max_steps":-1,"limit_train_batches":1.0,"limit_val_batches":1.0,"accelerator":"auto","seed":null,"fast_dev_run":null,"restart":false}"#
+            r#"{"accelerator":"auto","limit_train_batches":1.0,"limit_val_batches":1.0,"max_epochs":10,"max_steps":-1}"#
         );
     }
 
     #[test]
-    fn one_batch_is_not_all_batches() {
-        let options =
-            fit("%fit Net data --limit-train-batches 1 --limit-val-batches 1.0 --device cuda:1 --seed 7").options;
+    fn flags_become_settings_with_their_types() {
+        let line = "%fit Net data --limit-train-batches 1 --limit-val-batches 1.0 --device cuda:1 --seed 7 --restart \
+                    --gradient-clip-val 0.5 --accumulate-grad-batches 4";
+        let options = fit(line).options;
+        assert_eq!(options["limit_train_batches"], Value::from(1));
+        assert_eq!(options["limit_val_batches"].to_string(), "1.0");
+        assert_eq!(options["accelerator"], Value::from("cuda:1"));
         assert_eq!(
-            (options.limit_train_batches, options.limit_val_batches),
-            (Limit::Batches(1), Limit::Fraction(1.0))
+            (&options["seed"], &options["restart"]),
+            (&Value::from(7), &Value::from(true))
         );
-        assert_eq!((options.accelerator.as_str(), options.seed), ("cuda:1", Some(7)));
+        assert_eq!(options["gradient_clip_val"], Value::from(0.5));
+        assert_eq!(options["accumulate_grad_batches"], Value::from(4));
     }
 }

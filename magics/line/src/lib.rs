@@ -17,7 +17,7 @@ mod shell;
 mod table;
 
 pub use call::{Call, MagicError, Piece, split};
-pub use fit::{FitCall, FitOptions, Limit};
+pub use fit::{FitCall, FitOptions};
 pub use help::{Completion, complete, help, lsmagic, markdown};
 pub use table::{Flag, Kind, Magic, Side, TABLE, Takes, magic};
 

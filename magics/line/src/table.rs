@@ -67,6 +67,8 @@ pub enum Kind {
     Count,
     /// A whole number.
     Int,
+    /// A number that is not negative.
+    Number,
     /// A whole number of batches, or a share such as `0.5`.
     Limit,
     /// A word.
@@ -80,6 +82,7 @@ impl Kind {
             Kind::Switch => "nothing",
             Kind::Count => "a whole number",
             Kind::Int => "a whole number, or -1",
+            Kind::Number => "a number such as 0.5",
             Kind::Limit => "a number of batches such as 10, or a share such as 0.5",
             Kind::Text => "a word",
         }
@@ -91,6 +94,9 @@ impl Kind {
             Kind::Switch => false,
             Kind::Count => value.parse::<u64>().is_ok(),
             Kind::Int => value.parse::<i64>().is_ok(),
+            Kind::Number => value
+                .parse::<f64>()
+                .is_ok_and(|number| number >= 0.0 && number.is_finite()),
             Kind::Limit => {
                 value.parse::<u64>().is_ok() || value.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share))
             }
@@ -233,6 +239,27 @@ pub const TABLE: &[Magic] = &[
                 kind: Kind::Count,
                 default: "",
                 about: "run so many batches of one epoch, to see whether all parts work",
+            },
+            Flag {
+                name: "--accumulate-grad-batches",
+                aliases: &[],
+                kind: Kind::Count,
+                default: "",
+                about: "batches whose gradients make one step of the optimizer",
+            },
+            Flag {
+                name: "--gradient-clip-val",
+                aliases: &[],
+                kind: Kind::Number,
+                default: "",
+                about: "clip gradients to this norm, or value",
+            },
+            Flag {
+                name: "--gradient-clip-algorithm",
+                aliases: &[],
+                kind: Kind::Text,
+                default: "",
+                about: "norm (the default) or value",
             },
             Flag {
                 name: "--restart",
