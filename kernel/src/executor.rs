@@ -1,5 +1,6 @@
 //! The thread that executes cells, one after the other: busy, input, outputs, reply, idle, whatever happens.
 
+use crate::adding::Adding;
 use crate::engine::{Engine, Failure};
 use crate::home::{Home, Rustc};
 use crate::listener::Listener;
@@ -57,11 +58,18 @@ pub struct Shared {
     pub count: AtomicUsize,
     /// Requests received.
     pub received: AtomicU64,
+    /// Crates that a cell's `:dep` compiles.
+    pub adding: std::sync::Mutex<Adding>,
     /// What was typed.
     pub history: std::sync::Mutex<crate::history::History>,
 }
 
 impl Shared {
+    /// Who shows the crates that a cell compiles.
+    pub fn adding(&self) -> std::sync::MutexGuard<'_, Adding> {
+        self.adding.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Sends a reply to a request.
     pub fn reply(
         &self,
@@ -104,6 +112,11 @@ pub(crate) struct Executor {
     pub(crate) cells: Vec<(usize, String)>,
     /// How long the last piece of a cell ran, without its compilation.
     pub(crate) ran: std::time::Duration,
+    /// The last piece of a cell was compiled, however it ended.
+    compiled: bool,
+    impls: crate::prepass::Impls,
+    /// Variables that cells have moved away, and where.
+    moved_in: std::collections::HashMap<String, usize>,
     /// Requests up to this number are aborted.
     abort: u64,
     /// The analyser knows the standard library, and the session the training library.
@@ -156,6 +169,7 @@ fn start(
     let begun = std::time::Instant::now();
     ground.session.fill(&store).map_err(text)?;
     tracing::info!("session filled in {:?}", begun.elapsed());
+    *shared.adding() = Adding::new(&ground.session.path, &store);
     let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
     Ok(Executor {
         shared: shared.clone(),
@@ -166,6 +180,9 @@ fn start(
         abort: 0,
         furnished: false,
         ran: std::time::Duration::ZERO,
+        compiled: false,
+        impls: crate::prepass::Impls::default(),
+        moved_in: std::collections::HashMap::new(),
     })
 }
 
@@ -305,6 +322,7 @@ impl Executor {
         {
             let mut names: Vec<String> = self.engine.variables().into_iter().map(|(name, _)| name).collect();
             names.extend(self.engine.items());
+            names.retain(|name| !name.starts_with(crate::prepass::HIDDEN));
             let mut state = shared.now.lock();
             state.executing = false;
             state.phase = Phase::Idle;
@@ -349,10 +367,16 @@ impl Executor {
         if rust.trim().is_empty() {
             return Ok(());
         }
-        let rewritten = crate::prepass::rewrite(rust);
-        self.moved(&rewritten.text, count, cell, |line, column| {
+        let rewritten = crate::prepass::rewrite(rust, &self.impls);
+        self.compiled = false;
+        let result = self.moved(&rewritten.text, count, cell, |line, column| {
             rewritten.column(line, column)
-        })
+        });
+        // Also when it failed as it ran: evcxr keeps the items.
+        if self.compiled {
+            self.impls.keep(rewritten);
+        }
+        result
     }
 
     /// Evaluates Rust whose columns are not those that the user typed.
@@ -397,6 +421,9 @@ impl Executor {
             std::mem::take(&mut state.said)
         };
         self.ran = said.ran.unwrap_or_default();
+        self.compiled = result.is_ok();
+        self.shared.adding().end(&self.shared, self.compiled);
+        self.note_moved(&before);
         if !said.redefined.is_empty() {
             let text = format!(
                 "dropped, because their types were defined again: {}\n",
@@ -407,6 +434,17 @@ impl Executor {
                 .stream(true, &text, self.shared.now.parent().as_ref());
         }
         Ok((result, said, before))
+    }
+
+    /// Remembers which variables the cell has moved away.
+    fn note_moved(&mut self, before: &[(String, String)]) {
+        let count = self.shared.now.lock().count;
+        for name in self.gone(before) {
+            self.moved_in.insert(name, count);
+        }
+        for (name, _) in self.engine.variables() {
+            self.moved_in.remove(&name);
+        }
     }
 
     /// Text that evcxr's own commands gave.
@@ -484,7 +522,10 @@ impl Executor {
         self.gone(before)
     }
 
-    fn failure(&mut self, failure: Failure, count: usize, cell: &str) -> Report {
+    fn failure(&mut self, mut failure: Failure, count: usize, cell: &str) -> Report {
+        if let Failure::Compile(errors) = &mut failure {
+            crate::words::sort_out(errors, &self.moved_in);
+        }
         let interrupted = self.shared.now.lock().interrupted;
         if interrupted && !matches!(failure, Failure::Died(_) | Failure::Broken(_)) {
             return Report::build_stopped();

@@ -3,6 +3,7 @@
 //! It speaks Jupyter's protocol, owns the queue of cells, the magics, plots and history, and asks evcxr to turn a cell
 //! into a library. It never loads libtorch and never runs user code: that is the worker's part.
 
+mod adding;
 mod complete;
 mod connection;
 mod early;
@@ -25,6 +26,7 @@ mod server;
 mod session;
 mod stdin;
 mod turn;
+mod words;
 mod worker;
 
 use anyhow::{Context, Result, bail};
@@ -91,7 +93,11 @@ fn serve(source: &Source) -> Result<ExitCode> {
     // Everything that looks at or sets the process's environment happens here, before other threads run.
     let ground = ground();
     let session = ground.as_ref().ok().map(|ground| ground.session.clone());
-    let stderr = capture_stderr(|line| tracing::info!("stderr: {line}"));
+    let told = shared.clone();
+    let stderr = capture_stderr(move |line| {
+        tracing::info!("stderr: {line}");
+        told.adding().line(&told, line);
+    });
     let executor = shared.clone();
     std::thread::Builder::new()
         .name("executor".into())
@@ -142,6 +148,7 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         stdin,
         count: 0.into(),
         received: 0.into(),
+        adding: Default::default(),
         history: std::sync::Mutex::new(history),
     };
     (

@@ -225,6 +225,9 @@ fn refused(text: &str) -> Report {
             Some(&format!("write it: `let {name}: TYPE = …;`")),
         );
     }
+    if let Some((message, hint)) = crate::words::of_cargo(text) {
+        return Report::plain("CompileError", &message, hint.as_deref());
+    }
     Report::plain("Error", text, None)
 }
 
@@ -294,10 +297,16 @@ fn diagnostic(out: &mut String, error: &Diagnostic, cell: Cell) {
             let _ = write!(out, "\n{BLUE}{:>4} |{OFF} {text}", span.line);
             shown = span.line;
         }
+        // Never beyond the line: a line that was rewritten is longer than the user's.
+        let rest = text
+            .chars()
+            .count()
+            .saturating_sub(span.column.saturating_sub(1))
+            .max(1);
         let width = if span.end_line == span.line {
-            span.end_column.saturating_sub(span.column).max(1)
+            span.end_column.saturating_sub(span.column).clamp(1, rest)
         } else {
-            text.chars().count().saturating_sub(span.column - 1).max(1)
+            rest
         };
         let (mark, colour) = if span.primary { ("^", RED) } else { ("-", BLUE) };
         let label = if span.label.starts_with("error:") {

@@ -16,7 +16,7 @@ fn is_program(name: &str) -> bool {
     if name.contains('/') {
         return name.starts_with(['/', '.', '~']);
     }
-    const BUILT_IN: [&str; 6] = ["cd", "export", "type", "ulimit", "umask", "set"];
+    const BUILT_IN: [&str; 9] = ["cd", "exit", "export", "for", "set", "type", "ulimit", "umask", "while"];
     let path = std::env::var_os("PATH").unwrap_or_default();
     BUILT_IN.contains(&name) || std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
