@@ -90,6 +90,11 @@ impl Now {
     pub fn interrupt(self: &std::sync::Arc<Self>) -> &'static str {
         let mut state = self.lock();
         match state.phase {
+            // Before its build or between two of its parts: the next part does not begin.
+            Phase::Idle if state.executing => {
+                state.interrupted = true;
+                "end the cell before its next part"
+            }
             Phase::Idle => "nothing runs",
             Phase::Building => {
                 state.interrupted = true;
