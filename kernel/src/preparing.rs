@@ -18,7 +18,10 @@ pub fn run(
     first: &mut Option<Job>,
 ) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // It puts its own tools before the user's.
+    crate::replay::restore(&mut command);
+    let mut child = command
         .arg("prepare")
         .env_remove("EVCXR_TMPDIR")
         .stdin(Stdio::null())
