@@ -1,10 +1,14 @@
 //! The settings of a run, under PyTorch Lightning's names.
 
+mod files;
+
+use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::fit::Fit;
 use crate::module::LightningModule;
 use serde::Deserialize;
+use std::path::PathBuf;
 use tch::{Cuda, Device};
 
 /// A limit on the batches of a loop: a whole number counts batches, one with a point is a share of them. `1` is one
@@ -86,6 +90,12 @@ pub struct Trainer {
     pub(crate) gradient_clip_val: Option<f64>,
     pub(crate) gradient_clip_algorithm: ClipAlgorithm,
     pub(crate) compat: Compat,
+    pub(crate) ckpt_path: Option<String>,
+    pub(crate) default_root_dir: Option<PathBuf>,
+    pub(crate) model_checkpoint: Option<ModelCheckpoint>,
+    pub(crate) early_stopping: Option<EarlyStopping>,
+    #[serde(skip)]
+    pub(crate) callbacks: Callbacks,
 }
 
 impl Default for Trainer {
@@ -103,6 +113,11 @@ impl Default for Trainer {
             gradient_clip_val: None,
             gradient_clip_algorithm: ClipAlgorithm::Norm,
             compat: Compat::None,
+            ckpt_path: None,
+            default_root_dir: None,
+            model_checkpoint: None,
+            early_stopping: None,
+            callbacks: Callbacks::default(),
         }
     }
 }
