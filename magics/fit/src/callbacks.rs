@@ -235,6 +235,18 @@ pub trait Callback {
     fn on_exception(&mut self, run: &mut Run, error: &Error) -> Result<()> {
         Ok(())
     }
+    /// What is to be written down: every `log_every_n_steps` steps what the training step logged, and at an epoch's end what
+    /// validation and hooks logged. Only a trainer with a [`logger`](crate::Trainer::logger) calls it.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn log_metrics(&mut self, metrics: &Metrics, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// The folder of this run, when this is a logger that has one; known after `setup`.
+    fn log_dir(&self) -> Option<PathBuf> {
+        None
+    }
     /// Under which name a checkpoint keeps its state; empty when there is none to keep.
     fn state_key(&self) -> String {
         String::new()
@@ -263,6 +275,12 @@ macro_rules! forward {
             $(fn $hook(&mut self, run: &mut Run) -> Result<()> {
                 self.borrow_mut().$hook(run)
             })*
+            fn log_metrics(&mut self, metrics: &Metrics, run: &mut Run) -> Result<()> {
+                self.borrow_mut().log_metrics(metrics, run)
+            }
+            fn log_dir(&self) -> Option<PathBuf> {
+                self.borrow().log_dir()
+            }
             fn on_exception(&mut self, run: &mut Run, error: &Error) -> Result<()> {
                 self.borrow_mut().on_exception(run, error)
             }
@@ -296,7 +314,7 @@ forward!(
 
 /// A trainer's callbacks. Trainers that are clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Callbacks(Vec<Rc<RefCell<dyn Callback>>>);
+pub(crate) struct Callbacks(Vec<Rc<RefCell<dyn Callback>>>, bool);
 
 impl PartialEq for Callbacks {
     fn eq(&self, other: &Callbacks) -> bool {
@@ -313,6 +331,22 @@ impl fmt::Debug for Callbacks {
 impl Callbacks {
     pub fn push(&mut self, callback: impl Callback + 'static) {
         self.0.push(Rc::new(RefCell::new(callback)));
+    }
+
+    /// A callback that writes metrics down: those of steps are read for it, which waits for the device.
+    pub fn push_logger(&mut self, logger: impl Callback + 'static) {
+        self.push(logger);
+        self.1 = true;
+    }
+
+    /// Whether one of them is a logger.
+    pub fn logging(&self) -> bool {
+        self.1
+    }
+
+    /// The folder of the first logger that has one.
+    pub fn log_dir(&self) -> Option<PathBuf> {
+        self.0.iter().find_map(|callback| callback.try_borrow().ok()?.log_dir())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -365,13 +399,14 @@ impl Callbacks {
     ///
     /// # Errors
     /// When one cannot take its state.
-    pub fn load_states(&self, states: &Value) -> Result<()> {
+    pub fn load_states(&self, monitors: bool, states: &Value) -> Result<()> {
         for callback in &self.0 {
             let Ok(mut callback) = callback.try_borrow_mut() else {
                 continue;
             };
             let key = callback.state_key();
-            if let Some(state) = states.get(&key).filter(|_| !key.is_empty()) {
+            let wanted = callback.monitors() == monitors && !key.is_empty();
+            if let Some(state) = states.get(&key).filter(|_| wanted) {
                 callback.load_state_dict(state).map_err(|error| error.at(&key))?;
             }
         }

@@ -9,6 +9,7 @@
 mod batch;
 mod callbacks;
 mod checkpoint;
+mod csv_logger;
 mod data;
 mod error;
 mod fit;
@@ -31,6 +32,7 @@ mod trainer;
 
 pub use batch::Batch;
 pub use callbacks::{Callback, EarlyStopping, EarlyStoppingReason, ModelCheckpoint, MonitorMode, Run};
+pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use fit::Fit;
@@ -57,9 +59,9 @@ pub mod prelude {
     pub use crate::hparams;
     pub use crate::layers::*;
     pub use crate::{
-        Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, Data, DataLoader,
-        DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule, Limit,
-        LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
+        Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
+        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule,
+        Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
         PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store, TensorDataset,
         ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };

@@ -188,9 +188,7 @@ impl Loop<'_> {
     /// Takes a checkpoint's state, if there is one, and says where the run ends: a run that goes on by itself trains for so
     /// many more epochs; with a checkpoint, epochs and steps count from the beginning, so that the same command goes on.
     fn prepare(&mut self) -> Result<()> {
-        let resumed = self
-            .watch(None, 0, |callback, run| callback.setup(run))
-            .and_then(|()| self.resume());
+        let resumed = self.set_up().and_then(|()| self.resume());
         let progress = &*self.state.progress;
         let (epoch, step) = match resumed {
             Ok(true) => (0, 0),
@@ -277,7 +275,8 @@ impl Loop<'_> {
             let epoch = self.state.progress.epoch;
             let begun = Instant::now();
             let mut metrics = Metrics::new();
-            let pass = self.train(epoch, &mut metrics)?;
+            let mut logged = Metrics::new();
+            let pass = self.train(epoch, &mut metrics, &mut logged)?;
             if pass == Pass::Cut {
                 // The part of the epoch that was trained counts in the model and in the steps' losses, not in the history: the
                 // next run goes on in it.
@@ -294,7 +293,9 @@ impl Loop<'_> {
             self.state.store.mode.set_training(true);
             self.metrics.extend(metrics.clone());
             self.watch(Some(false), 0, |callback, run| callback.on_train_epoch_end(run))?;
-            self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut metrics)?;
+            self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut logged)?;
+            self.log(&logged)?;
+            metrics.append(&mut logged);
             self.metrics.extend(metrics.clone());
             // The last of all, as in Lightning: a plateau looks at what validation logged.
             if !stopped && pass.whole() {
@@ -368,7 +369,8 @@ impl Loop<'_> {
         let _guard = tch::no_grad_guard();
         self.state.store.mode.set_training(false);
         self.watch(None, 0, |callback, run| callback.on_validation_epoch_start(run))?;
-        self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, metrics)?;
+        let mut logged = Metrics::new();
+        self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, &mut logged)?;
         let order = self.order(epoch);
         self.work.begin(Stage::Validate, order, 0)?;
         let mut means = Means::new(self.state.progress.device);
@@ -410,8 +412,10 @@ impl Loop<'_> {
                 return Ok(Pass::Cut);
             }
         }
-        metrics.append(&mut means.means()?);
-        self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, metrics)?;
+        logged.append(&mut means.means()?);
+        self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, &mut logged)?;
+        self.log(&logged)?;
+        metrics.append(&mut logged);
         self.metrics.extend(metrics.clone());
         self.watch(None, 0, |callback, run| callback.on_validation_epoch_end(run))?;
         Ok(Pass::Whole)

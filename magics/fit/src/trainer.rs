@@ -44,6 +44,13 @@ impl From<f64> for Limit {
     }
 }
 
+/// A logger that settings can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LoggerName {
+    Csv,
+}
+
 /// How [`Trainer::gradient_clip_val`] limits gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,6 +99,8 @@ pub struct Trainer {
     pub(crate) compat: Compat,
     pub(crate) ckpt_path: Option<String>,
     pub(crate) default_root_dir: Option<PathBuf>,
+    pub(crate) logger: Option<LoggerName>,
+    pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
     #[serde(skip)]
@@ -115,6 +124,8 @@ impl Default for Trainer {
             compat: Compat::None,
             ckpt_path: None,
             default_root_dir: None,
+            logger: None,
+            log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,
             callbacks: Callbacks::default(),

@@ -3,7 +3,7 @@
 use super::{Hook, Loop, Partial, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::means::{self, Means};
-use crate::module::Step;
+use crate::module::{Step, Value};
 use crate::optim::Optimizer;
 use crate::steps::guarded;
 use crate::trainer::{ClipAlgorithm, Compat, Trainer};
@@ -56,6 +56,8 @@ pub(super) struct Pace {
     batch: u64,
     /// What was logged before the first batch.
     metrics: Metrics,
+    /// What the last batch logged, when it is to be written down.
+    row: Vec<(String, Value)>,
 }
 
 impl Loop<'_> {
@@ -103,6 +105,7 @@ impl Loop<'_> {
                 sum: Sum::default(),
                 batch: 0,
                 metrics,
+                row: Vec::new(),
             });
         };
         // What was said of the part alone is said again of the whole.
@@ -126,11 +129,12 @@ impl Loop<'_> {
             sum,
             batch: partial.batch,
             metrics: partial.metrics,
+            row: Vec::new(),
         })
     }
 
-    /// One pass over the training data.
-    pub(super) fn train(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
+    /// One pass over the training data. `logged` is what was logged before its first batch.
+    pub(super) fn train(&mut self, epoch: u64, metrics: &mut Metrics, logged: &mut Metrics) -> Result<Pass> {
         self.state.store.mode.set_training(true);
         let mut pace = self.pace(epoch)?;
         let order = self.order(epoch);
@@ -173,6 +177,7 @@ impl Loop<'_> {
                 }
             }
             pace.batch = batch + 1;
+            self.log_row(&mut pace)?;
             self.watch_batch(batch, &mut pace)?;
             let last = batch + 1 == self.train_batches || self.steps_done();
             let stopped = self.reporter.stopped() || self.told_to_stop();
@@ -199,7 +204,8 @@ impl Loop<'_> {
             }
         }
         let partial = self.partial(&mut pace)?;
-        metrics.append(&mut pace.metrics);
+        metrics.extend(pace.metrics.clone());
+        logged.append(&mut pace.metrics);
         metrics.append(&mut pace.means.means()?);
         if pace.batch < self.train_batches && self.steps_done() {
             // The run's last step: a later run goes on from here, so the schedule does not count the epoch yet.
@@ -260,8 +266,22 @@ impl Loop<'_> {
         }
         self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
         cx.checked()?;
+        let (every, steps) = (self.trainer.log_every_n_steps, self.state.progress.step + 1);
+        if self.callbacks.logging() && window.last && every > 0 && steps.is_multiple_of(every) {
+            pace.row = cx
+                .logged
+                .iter()
+                .map(|(name, value)| (name.clone(), value.copy()))
+                .collect();
+        }
         pace.means.take(&mut cx, len);
         Ok(())
+    }
+
+    /// Gives the loggers what the last batch logged.
+    fn log_row(&mut self, pace: &mut Pace) -> Result<()> {
+        let row: Metrics = pace.row.drain(..).map(|(name, value)| (name, value.read())).collect();
+        self.log(&row)
     }
 
     /// A step that computes the loss of the batch several times. What the step logs then is not kept.

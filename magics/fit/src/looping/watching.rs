@@ -5,7 +5,7 @@ use crate::callbacks::{Action, Callback, Run};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::trainer::Trainer;
-use lightcell_events::run::{Level, RunEvent};
+use lightcell_events::run::{Level, Metrics, RunEvent};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -114,13 +114,35 @@ impl Loop<'_> {
         self.act(actions)
     }
 
+    /// Prepares the callbacks: loggers first, since checkpoints go to their folder.
+    pub(super) fn set_up(&mut self) -> Result<()> {
+        self.watch(Some(false), 0, |callback, run| callback.setup(run))?;
+        self.set_up_monitors()
+    }
+
+    fn set_up_monitors(&mut self) -> Result<()> {
+        self.root = self.callbacks.log_dir().unwrap_or_else(|| root(self.trainer));
+        self.watch(Some(true), 0, |callback, run| callback.setup(run))
+    }
+
+    /// Gives metrics to the loggers.
+    pub(super) fn log(&mut self, metrics: &Metrics) -> Result<()> {
+        if metrics.is_empty() || !self.callbacks.logging() {
+            return Ok(());
+        }
+        self.watch(None, 0, |callback, run| callback.log_metrics(metrics, run))
+    }
+
     /// Takes a checkpoint's state, if the trainer names one. Whether it did.
     pub(super) fn resume(&mut self) -> Result<bool> {
         let Some(path) = self.checkpoint()? else {
             return Ok(false);
         };
         let states = checkpoint::restore(&path, &mut self.state)?;
-        self.callbacks.load_states(&states)?;
+        self.callbacks.load_states(false, &states)?;
+        // A logger that goes on in its folder brings the checkpoints' folder back.
+        self.set_up_monitors()?;
+        self.callbacks.load_states(true, &states)?;
         Ok(true)
     }
 
@@ -167,7 +189,21 @@ impl Loop<'_> {
 
 /// The newest checkpoint in a folder, or the one that it calls the best.
 fn newest(folder: &Path, which: &str) -> Option<PathBuf> {
-    let files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut files = listed(folder);
+    // A logger has a new folder for each run: the checkpoint is in that of an earlier one.
+    let version = folder.parent()?;
+    if files.is_empty()
+        && version
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("version_"))
+    {
+        let name = folder.file_name()?;
+        files = listed(version.parent()?)
+            .iter()
+            .flat_map(|version| listed(&version.join(name)))
+            .collect();
+    }
+    let files = files.into_iter();
     let whole = files.filter(|path| {
         let hidden = path
             .file_name()
@@ -183,6 +219,11 @@ fn newest(folder: &Path, which: &str) -> Option<PathBuf> {
         return Some(newest);
     }
     best_of(&checkpoint::callbacks(&newest).ok()?)
+}
+
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok().into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
 }
 
 /// The best checkpoint that callbacks' states know of, if it is still there.

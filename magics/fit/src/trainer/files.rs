@@ -1,7 +1,8 @@
 //! What a run writes, what it goes on from, and who watches it.
 
-use super::Trainer;
+use super::{LoggerName, Trainer};
 use crate::callbacks::{Callback, Callbacks};
+use crate::csv_logger::CsvLogger;
 use std::path::{Path, PathBuf};
 
 impl Trainer {
@@ -17,6 +18,26 @@ impl Trainer {
     #[must_use]
     pub fn callback(mut self, callback: impl Callback + 'static) -> Trainer {
         self.callbacks.push(callback);
+        self
+    }
+
+    /// Adds a logger: [`CsvLogger`](crate::CsvLogger), or a callback of your own with `log_metrics`. Without one, nothing is
+    /// logged to files. Checkpoints go into the first logger's folder, unless they have one of their own.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let trainer = Trainer::new().logger(CsvLogger::new("runs"));
+    /// ```
+    #[must_use]
+    pub fn logger(mut self, logger: impl Callback + 'static) -> Trainer {
+        self.callbacks.push_logger(logger);
+        self
+    }
+
+    /// Optimizer steps from one row of the loggers to the next; 50. 0 logs no steps, only epochs.
+    #[must_use]
+    pub fn log_every_n_steps(mut self, steps: u64) -> Trainer {
+        self.log_every_n_steps = steps;
         self
     }
 
@@ -46,6 +67,10 @@ impl Trainer {
     pub(crate) fn all_callbacks(&self) -> Callbacks {
         let mut all = self.callbacks.clone();
         if self.fast_dev_run.is_none() {
+            if self.logger == Some(LoggerName::Csv) {
+                let dir = self.default_root_dir.clone().unwrap_or_else(|| PathBuf::from("."));
+                all.push_logger(CsvLogger::new(dir));
+            }
             if let Some(stopping) = &self.early_stopping {
                 all.push(stopping.clone());
             }

@@ -230,3 +230,60 @@ fn oracle_11_a_run_stops_at_lightnings_epoch_for_lightnings_reason() {
         }
     }
 }
+
+fn table(path: &FilePath) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| line.split(',').map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn oracle_09_a_table_of_metrics_is_laid_out_as_lightnings() {
+    let _turn = in_turn();
+    let number = |value: &Value, name: &str| value[name].as_u64().unwrap();
+    for case in golden()["tables"].as_array().unwrap() {
+        let folder = Folder::new("table");
+        let values = [0.5, 0.25, 0.125][..number(case, "epochs") as usize].to_vec();
+        let hp = ScriptHp {
+            values,
+            step_metric: true,
+        };
+        let trainer = || {
+            let trainer = Trainer::new()
+                .accelerator("cpu")
+                .log_every_n_steps(number(case, "log_every_n_steps"));
+            trainer
+                .accumulate_grad_batches(number(case, "accumulate_grad_batches"))
+                .logger(CsvLogger::new(&folder.0))
+        };
+        let keep = ModelCheckpoint::new().save_top_k(-1);
+        let data = Batches(number(case, "batches") as usize);
+        trainer()
+            .max_epochs(number(case, "epochs"))
+            .callback(keep)
+            .fit::<Scripted, _>(&hp, &data)
+            .unwrap();
+        let run = folder.0.join(case["folder"].as_str().unwrap());
+        let whole = table(&run.join("metrics.csv"));
+        assert_eq!(json!(whole), case["rows"], "{case}");
+        let hparams: ScriptHp = serde_json::from_slice(&std::fs::read(run.join("hparams.json")).unwrap()).unwrap();
+        assert_eq!(hparams, hp);
+        // On from the first epoch's checkpoint, in the same table: what comes again stands there once.
+        let first = files(&run.join("checkpoints"))
+            .into_iter()
+            .find(|name| name.starts_with("epoch=0-"))
+            .unwrap();
+        let again = trainer()
+            .max_epochs(number(case, "epochs"))
+            .ckpt_path(run.join("checkpoints").join(first));
+        again.fit::<Scripted, _>(&hp, &data).unwrap();
+        assert_eq!(table(&run.join("metrics.csv")), whole);
+        let newest = trainer().max_epochs(number(case, "epochs")).ckpt_path("last");
+        newest.fit::<Scripted, _>(&hp, &data).unwrap();
+        assert_eq!(table(&run.join("metrics.csv")), whole);
+        // Another run has a table of its own.
+        trainer().max_epochs(1).fit::<Scripted, _>(&hp, &data).unwrap();
+        assert_eq!(files(run.parent().unwrap()), ["version_0", "version_1"]);
+    }
+}
