@@ -279,6 +279,16 @@ pub struct Batches<B: Batch> {
     at: usize,
 }
 
+impl<B: Batch> Batches<B> {
+    /// Leaves so many batches out, without loading them.
+    pub(crate) fn skip_batches(&mut self, batches: u64) {
+        let samples = usize::try_from(batches)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.batch_size);
+        self.at = self.at.saturating_add(samples).min(self.order.len());
+    }
+}
+
 impl<B: Batch> Iterator for Batches<B> {
     type Item = Result<B>;
 

@@ -1,6 +1,7 @@
 //! A run and what is left of it: the trained model, its history, and how to go on.
 
 use crate::batch::Batch;
+use crate::checkpoint;
 use crate::data::{DataLoader, DataModule};
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
@@ -125,7 +126,7 @@ impl<M: LightningModule> Fit<M> {
         };
         let state = looping::State {
             optimizer: &mut self.optimizer,
-            mode: &self.store.mode,
+            store: &self.store,
             progress: &mut self.progress,
             history: &mut self.history,
             losses: &mut self.step_losses,
@@ -262,23 +263,75 @@ impl<M: LightningModule> Fit<M> {
         list
     }
 
-    /// Writes the parameters to a safetensors file: beside its place first, then in it, so that no half-written file is
-    /// left.
+    /// Writes the run to a safetensors file: parameters (`model.*`), optimizer (`optim.*`), schedule, history and how far it
+    /// came. [`Trainer::ckpt_path`] goes on from it as if the run had never stopped. It is written beside its place first and
+    /// then renamed, so that a file that was there stays whole whatever happens.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// # hparams! { Hp { size: i64 = 2 } }
+    /// # struct Net(Linear);
+    /// # impl LightningModule for Net {
+    /// #     type HParams = Hp;
+    /// #     type Batch = (Tensor, Tensor);
+    /// #     fn new(p: &Path, hp: &Hp) -> Net { Net(linear(p / "l", 3, hp.size)) }
+    /// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+    /// #     fn training_step(&mut self, (x, y): &Self::Batch, _: &mut Step) -> Result<Tensor> {
+    /// #         Ok(self.forward(x).mse_loss(y, lightcell::tch::Reduction::Mean))
+    /// #     }
+    /// # }
+    /// # let zeros = |n| Tensor::zeros([8, n], (Kind::Float, Device::Cpu));
+    /// # let data = Data::new(TensorDataset::new(zeros(3), zeros(2))?);
+    /// # let path = std::env::temp_dir().join(format!("lightcell-doc-save-{}.safetensors", std::process::id()));
+    /// let fit = Trainer::new().max_epochs(2).fit::<Net, _>(&Hp::default(), &data)?;
+    /// fit.save(&path)?;
+    /// // Epochs count from the beginning: one more.
+    /// let longer = Trainer::new().max_epochs(3).ckpt_path(&path).fit::<Net, _>(&Hp::default(), &data)?;
+    /// assert_eq!(longer.history.len(), 3);
+    /// let mut other = Net::build(Hp::default())?;
+    /// other.load_weights(&path)?;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
-        let path = path.as_ref();
-        let beside = path.with_extension(format!("{}.safetensors", std::process::id()));
-        let written = self
-            .store
-            .vars
-            .save(&beside)
-            .map_err(Error::from)
-            .and_then(|()| Ok(std::fs::rename(&beside, path)?));
-        written.map_err(|error| {
-            let _ = std::fs::remove_file(&beside);
-            error.at(&format!("cannot write {}", path.display()))
-        })
+        let hparams = guarded(|| Ok(serde_json::to_string(&self.hparams).unwrap_or_default())).unwrap_or_default();
+        let progress = &self.progress;
+        let parts = checkpoint::Parts {
+            store: &self.store,
+            optimizer: &self.optimizer,
+            progress,
+            history: &self.history,
+            losses: &self.step_losses,
+            model: type_name::<M>(),
+            hparams: &making::json(&hparams),
+        };
+        checkpoint::save(path.as_ref(), &parts, &progress.callbacks)
+    }
+
+    /// Writes the parameters and buffers alone, under PyTorch's names: for `safetensors.torch.load_file` in Python, or
+    /// [`load_weights`](Fit::load_weights).
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_weights(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        checkpoint::file::write(path.as_ref(), &self.store.state_dict(), &Default::default())
+    }
+
+    /// Loads parameters and buffers from a checkpoint, or from a safetensors file with PyTorch's `state_dict`. How far the
+    /// run has come stays as it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is that of another model: all tensors that do not fit are named, and none is
+    /// loaded.
+    pub fn load_weights(&mut self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        checkpoint::load_weights(path.as_ref(), &self.store)
+    }
+
+    /// The best checkpoint that a [`ModelCheckpoint`](crate::ModelCheckpoint) of the run wrote, if it is still there.
+    pub fn best_model_path(&self) -> Option<std::path::PathBuf> {
+        looping::best_of(&self.progress.callbacks)
     }
 }

@@ -7,6 +7,9 @@
 //! See [`LightningModule`] for a whole example.
 
 mod batch;
+mod callbacks;
+mod checkpoint;
+mod csv_logger;
 mod data;
 mod error;
 mod fit;
@@ -28,6 +31,8 @@ mod steps;
 mod trainer;
 
 pub use batch::Batch;
+pub use callbacks::{Callback, EarlyStopping, EarlyStoppingReason, ModelCheckpoint, MonitorMode, Run};
+pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use fit::Fit;
@@ -54,11 +59,11 @@ pub mod prelude {
     pub use crate::hparams;
     pub use crate::layers::*;
     pub use crate::{
-        Batch, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, Data, DataLoader, DataModule,
-        Dataset, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule, Limit, LinearLR, MultiStepLR,
-        OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, ReduceLROnPlateau, Result, Schedule,
-        SequentialLR, Step, StepLR, Store, TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx,
-        image_grid, lbfgs, mnist, rmsprop, sgd,
+        Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
+        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule,
+        Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
+        PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store, TensorDataset,
+        ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

@@ -1,17 +1,25 @@
 //! The training loop. It knows the user's module only through [`Work`], so it is compiled once.
 
+mod partial;
 mod training;
+mod watching;
 
+pub(crate) use partial::Partial;
+pub(crate) use watching::best_of;
+
+use crate::callbacks::Callbacks;
 use crate::data::Order;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
 use crate::means::Means;
 use crate::module::Step;
 use crate::optim::Optimizer;
-use crate::path::Mode;
+use crate::path::Store;
 use crate::progress::Reporter;
 use crate::trainer::{Compat, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
+use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Tensor};
 
@@ -19,8 +27,8 @@ use tch::{Device, Tensor};
 pub(crate) trait Work {
     /// Number of batches in one pass.
     fn batches(&self, stage: Stage) -> u64;
-    /// Begins a pass.
-    fn begin(&mut self, stage: Stage, order: Order) -> Result<()>;
+    /// Begins a pass, after so many of its batches, which are not loaded.
+    fn begin(&mut self, stage: Stage, order: Order, skip: u64) -> Result<()>;
     /// Loads the next batch and says how many samples it has.
     fn load(&mut self) -> Option<Result<i64>>;
     /// Runs the step of this stage on the batch; in training, gives the loss.
@@ -76,12 +84,16 @@ pub(crate) struct Progress {
     /// Optimizer steps.
     pub step: u64,
     pub status: Status,
+    /// How far the epoch at hand came, when the run was left amid it.
+    pub partial: Option<Partial>,
+    /// The callbacks' states when the run ended.
+    pub callbacks: Value,
 }
 
 /// What the loop changes, beside the module itself.
 pub(crate) struct State<'a> {
     pub optimizer: &'a mut Optimizer,
-    pub mode: &'a Mode,
+    pub store: &'a Store,
     pub progress: &'a mut Progress,
     pub history: &'a mut History,
     pub losses: &'a mut Vec<f64>,
@@ -96,28 +108,27 @@ pub(crate) fn run(
     mut reporter: Reporter,
 ) -> Option<Error> {
     let begun = Instant::now();
-    let first_epoch = state.progress.epoch;
-    let epochs = if trainer.fast_dev_run.is_some() {
-        1
-    } else {
-        trainer.max_epochs
-    };
     let cap = |limit: crate::trainer::Limit, all: u64| trainer.fast_dev_run.map_or(limit.of(all), |n| n.min(all));
     let all_batches = work.batches(Stage::Train);
     let mut pass = Loop {
-        last_epoch: first_epoch.saturating_add(epochs),
+        last_epoch: 0,
         train_batches: cap(trainer.limit_train_batches, all_batches),
         all_batches,
         val_batches: cap(trainer.limit_val_batches, work.batches(Stage::Validate)),
-        last_step: u64::try_from(trainer.max_steps)
-            .ok()
-            .map(|steps| state.progress.step.saturating_add(steps)),
+        last_step: None,
         last_loss: None,
+        callbacks: trainer.all_callbacks(),
+        metrics: Metrics::new(),
+        root: watching::root(trainer),
+        stop: None,
+        about: &about,
         trainer,
         work,
         state,
         reporter: &mut reporter,
     };
+    let prepared = pass.prepare();
+    let first_epoch = pass.state.progress.epoch;
     pass.reporter.send(&RunEvent::Started {
         version: run::VERSION,
         run: pass.reporter.run().to_owned(),
@@ -128,17 +139,15 @@ pub(crate) fn run(
         train_batches: pass.train_batches,
         val_batches: pass.val_batches,
         parameters: about.parameters,
-        hparams: about.hparams,
+        hparams: about.hparams.clone(),
     });
-    let outcome = pass.all();
-    pass.state.mode.set_training(false);
-    let ended = pass.fit_hook(Hook::FitEnd);
-    let outcome = outcome.and_then(|status| ended.map(|()| status));
+    let outcome = prepared.and_then(|()| pass.whole());
     let (status, error) = match outcome {
         Ok(status) => (status, None),
         Err(error) => (Status::Failed, Some(error)),
     };
     pass.state.progress.status = status;
+    pass.state.progress.callbacks = pass.callbacks.states();
     let progress = pass.state.progress.clone();
     reporter.finished(status, &progress, begun.elapsed().as_secs_f64(), error.as_ref());
     error
@@ -148,7 +157,9 @@ pub(crate) fn run(
 #[derive(PartialEq)]
 enum Pass {
     Whole,
-    /// The user stopped it.
+    /// The run's last step came before its last batch.
+    Short,
+    /// The user, or a callback, stopped it.
     Cut,
 }
 
@@ -163,9 +174,58 @@ struct Loop<'a> {
     last_step: Option<u64>,
     last_loss: Option<(u64, f64)>,
     trainer: &'a Trainer,
+    callbacks: Callbacks,
+    /// What callbacks see: the newest means of all that was logged.
+    metrics: Metrics,
+    /// Where the run's files go.
+    root: PathBuf,
+    /// Why a callback ends the run.
+    stop: Option<String>,
+    about: &'a About,
 }
 
 impl Loop<'_> {
+    /// Takes a checkpoint's state, if there is one, and says where the run ends: a run that goes on by itself trains for so
+    /// many more epochs; with a checkpoint, epochs and steps count from the beginning, so that the same command goes on.
+    fn prepare(&mut self) -> Result<()> {
+        let resumed = self.set_up().and_then(|()| self.resume());
+        let progress = &*self.state.progress;
+        let (epoch, step) = match resumed {
+            Ok(true) => (0, 0),
+            _ => (progress.epoch, progress.step),
+        };
+        self.last_epoch = match self.trainer.fast_dev_run {
+            Some(_) => progress.epoch + 1,
+            None => epoch.saturating_add(self.trainer.max_epochs),
+        };
+        let steps = u64::try_from(self.trainer.max_steps).ok();
+        self.last_step = steps.map(|steps| step.saturating_add(steps));
+        if let Some(last) = self.state.history.last() {
+            self.metrics = last.metrics.clone();
+        }
+        resumed.map(drop)
+    }
+
+    /// The run from its first hook to its last.
+    fn whole(&mut self) -> Result<Status> {
+        let outcome = self.all();
+        self.state.store.mode.set_training(false);
+        let ended = self.fit_hook(Hook::FitEnd);
+        let outcome = outcome.and_then(|status| ended.map(|()| status));
+        match outcome {
+            Ok(status) => {
+                self.watch(None, 0, |callback, run| callback.on_fit_end(run))?;
+                Ok(status)
+            }
+            Err(error) => {
+                // An epoch with a fault is trained anew.
+                self.state.progress.partial = None;
+                let _ = self.watch(None, 0, |callback, run| callback.on_exception(run, &error));
+                Err(error)
+            }
+        }
+    }
+
     fn all(&mut self) -> Result<Status> {
         if self.all_batches == 0 {
             return Err(
@@ -185,13 +245,23 @@ impl Loop<'_> {
                 "a whole number counts batches, a number with a point is a share of them: 1 is one batch, 1.0 is all",
             ));
         }
-        let epochs = self.last_epoch - self.state.progress.epoch;
-        let steps = self.train_batches.div_ceil(self.trainer.accumulate_grad_batches);
-        let left = self.last_step.map_or(u64::MAX, |last| last - self.state.progress.step);
-        self.state
-            .optimizer
-            .begin_run(steps.saturating_mul(epochs).min(left), epochs)
-            .map_err(|error| error.at("configure_optimizers"))?;
+        let epochs = self.last_epoch.saturating_sub(self.state.progress.epoch);
+        let accumulate = self.trainer.accumulate_grad_batches;
+        let steps = self.train_batches.div_ceil(accumulate).saturating_mul(epochs);
+        let left = self
+            .last_step
+            .map_or(u64::MAX, |last| last.saturating_sub(self.state.progress.step));
+        let done = match self.fitting_partial() {
+            Some(partial) if partial.batch == partial.batches => partial.batch.div_ceil(accumulate),
+            Some(partial) => partial.batch / accumulate,
+            None => 0,
+        };
+        let steps = steps.saturating_sub(done).min(left);
+        // A run that is only to be finished, of which no step is left, leaves the schedule where it is.
+        if steps > 0 || self.state.progress.step == 0 {
+            let begun = self.state.optimizer.begin_run(steps, epochs);
+            begun.map_err(|error| error.at("configure_optimizers"))?;
+        }
         if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
             return Err(Error::new(
                 Kind::Option,
@@ -200,24 +270,37 @@ impl Loop<'_> {
             .hint("use a larger batch size in place of accumulate-grad-batches"));
         }
         self.fit_hook(Hook::FitStart)?;
-        while self.state.progress.epoch < self.last_epoch && !self.steps_done() {
+        self.watch(None, 0, |callback, run| callback.on_fit_start(run))?;
+        while self.state.progress.epoch < self.last_epoch && !self.steps_done() && !self.told_to_stop() {
             let epoch = self.state.progress.epoch;
             let begun = Instant::now();
             let mut metrics = Metrics::new();
-            if self.train(epoch, &mut metrics)? == Pass::Cut {
-                // The part of the epoch that was trained counts in the model and in the steps' losses, not in the history.
-                return Ok(Status::Stopped);
+            let mut logged = Metrics::new();
+            let pass = self.train(epoch, &mut metrics, &mut logged)?;
+            if pass == Pass::Cut {
+                // The part of the epoch that was trained counts in the model and in the steps' losses, not in the history: the
+                // next run goes on in it.
+                self.say_why();
+                return Ok(if self.told_to_stop() {
+                    Status::Completed
+                } else {
+                    Status::Stopped
+                });
             }
             let stopped =
                 self.reporter.stopped() || self.val_batches > 0 && self.validate(epoch, &mut metrics)? == Pass::Cut;
             // After validation: Lightning's order.
-            self.state.mode.set_training(true);
-            self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut metrics)?;
+            self.state.store.mode.set_training(true);
+            self.metrics.extend(metrics.clone());
+            self.watch(Some(false), 0, |callback, run| callback.on_train_epoch_end(run))?;
+            self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut logged)?;
+            self.log(&logged)?;
+            metrics.append(&mut logged);
+            self.metrics.extend(metrics.clone());
             // The last of all, as in Lightning: a plateau looks at what validation logged.
-            if !stopped {
+            if !stopped && pass.whole() {
                 self.state.optimizer.after_validation(&metrics)?;
             }
-            self.state.progress.epoch += 1;
             let record = EpochRecord {
                 epoch,
                 step: self.state.progress.step,
@@ -226,10 +309,18 @@ impl Loop<'_> {
             };
             self.reporter.epoch(&record);
             self.state.history.0.push(record);
+            if pass.whole() {
+                self.state.progress.epoch += 1;
+            }
+            // A validation that was cut has nothing to compare.
+            if !stopped {
+                self.watch_epoch(epoch)?;
+            }
             if stopped {
                 return Ok(Status::Stopped);
             }
         }
+        self.say_why();
         Ok(Status::Completed)
     }
 
@@ -276,10 +367,12 @@ impl Loop<'_> {
 
     fn validate(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
         let _guard = tch::no_grad_guard();
-        self.state.mode.set_training(false);
-        self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, metrics)?;
+        self.state.store.mode.set_training(false);
+        self.watch(None, 0, |callback, run| callback.on_validation_epoch_start(run))?;
+        let mut logged = Metrics::new();
+        self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, &mut logged)?;
         let order = self.order(epoch);
-        self.work.begin(Stage::Validate, order)?;
+        self.work.begin(Stage::Validate, order, 0)?;
         let mut means = Means::new(self.state.progress.device);
         let begun = Instant::now();
         for batch in 0..self.val_batches {
@@ -319,8 +412,12 @@ impl Loop<'_> {
                 return Ok(Pass::Cut);
             }
         }
-        metrics.append(&mut means.means()?);
-        self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, metrics)?;
+        logged.append(&mut means.means()?);
+        self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, &mut logged)?;
+        self.log(&logged)?;
+        metrics.append(&mut logged);
+        self.metrics.extend(metrics.clone());
+        self.watch(None, 0, |callback, run| callback.on_validation_epoch_end(run))?;
         Ok(Pass::Whole)
     }
 }

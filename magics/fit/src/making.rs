@@ -22,6 +22,8 @@ pub(crate) fn begin(trainer: &Trainer) -> Result<(Store, Progress)> {
         epoch: 0,
         step: 0,
         status: Status::Completed,
+        partial: None,
+        callbacks: serde_json::Value::Null,
     };
     Ok((Store::new(device), progress))
 }

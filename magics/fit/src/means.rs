@@ -27,6 +27,19 @@ impl Means {
         }
     }
 
+    /// Goes on with sums of earlier batches.
+    pub fn with(device: Device, sums: BTreeMap<String, (f64, f64)>) -> Means {
+        Means {
+            sums,
+            ..Means::new(device)
+        }
+    }
+
+    /// Sums and weights of what was read.
+    pub fn sums(&self) -> &BTreeMap<String, (f64, f64)> {
+        &self.sums
+    }
+
     /// Takes what a step logged.
     pub fn take(&mut self, cx: &mut Step, len: i64) {
         for (name, value) in cx.logged.drain(..) {

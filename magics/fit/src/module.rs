@@ -192,6 +192,13 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    pub(crate) fn copy(&self) -> Value {
+        match self {
+            Value::Number(number) => Value::Number(*number),
+            Value::Tensor(tensor) => Value::Tensor(tensor.shallow_clone()),
+        }
+    }
+
     pub(crate) fn read(&self) -> f64 {
         match self {
             Value::Number(number) => *number,

@@ -44,11 +44,14 @@ impl<M: LightningModule> Work for Steps<'_, M> {
         }
     }
 
-    fn begin(&mut self, stage: Stage, order: Order) -> Result<()> {
+    fn begin(&mut self, stage: Stage, order: Order, skip: u64) -> Result<()> {
         self.batches = match stage {
             Stage::Train => Some(self.train.pass(order)?),
             _ => self.val.as_ref().map(|val| val.pass(order)).transpose()?,
         };
+        if let Some(batches) = &mut self.batches {
+            batches.skip_batches(skip);
+        }
         Ok(())
     }
 

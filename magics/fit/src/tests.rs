@@ -8,11 +8,37 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 mod events;
 mod hooks;
 mod optimizers;
+mod resume;
 
 /// libtorch's random generator is one for the process: tests that draw from it take turns.
 pub(crate) fn in_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder that is removed at the end.
+pub(crate) struct Folder(std::path::PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("lightcell-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl std::ops::Deref for Folder {
+    type Target = std::path::Path;
+    fn deref(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 lightcell::hparams! { Hp { hidden: i64 = 16, lr: f64 = 1e-2, fault: u8 = 0 } }
@@ -381,16 +407,24 @@ fn missing_steps_say_what_to_write() {
 fn parameters_are_saved_whole_or_not_at_all() {
     let _turn = in_turn();
     let fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
-    let path = std::env::temp_dir().join(format!("lightcell-save-{}.safetensors", std::process::id()));
+    let folder = Folder::new("save");
+    let path = folder.join("weights.safetensors");
+    let names = || {
+        let mut names: Vec<_> = Tensor::read_safetensors(&path)
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        names.sort();
+        names
+    };
+    fit.save_weights(&path).unwrap();
+    assert_eq!(names(), ["l1.bias", "l1.weight", "l2.bias", "l2.weight"]);
     fit.save(&path).unwrap();
-    let mut names: Vec<_> = Tensor::read_safetensors(&path)
-        .unwrap()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    names.sort();
-    assert_eq!(names, ["l1.bias", "l1.weight", "l2.bias", "l2.weight"]);
-    std::fs::remove_file(&path).unwrap();
+    assert_eq!(
+        names()[..3],
+        ["history.step_losses", "model.l1.bias", "model.l1.weight"]
+    );
     let error = fit.save("/nonexistent/x.safetensors").unwrap_err();
     assert!(
         error.message().starts_with("cannot write /nonexistent/x.safetensors"),

@@ -1,10 +1,14 @@
 //! The settings of a run, under PyTorch Lightning's names.
 
+mod files;
+
+use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::fit::Fit;
 use crate::module::LightningModule;
 use serde::Deserialize;
+use std::path::PathBuf;
 use tch::{Cuda, Device};
 
 /// A limit on the batches of a loop: a whole number counts batches, one with a point is a share of them. `1` is one
@@ -38,6 +42,13 @@ impl From<f64> for Limit {
     fn from(share: f64) -> Limit {
         Limit::Fraction(share)
     }
+}
+
+/// A logger that settings can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LoggerName {
+    Csv,
 }
 
 /// How [`Trainer::gradient_clip_val`] limits gradients.
@@ -86,6 +97,14 @@ pub struct Trainer {
     pub(crate) gradient_clip_val: Option<f64>,
     pub(crate) gradient_clip_algorithm: ClipAlgorithm,
     pub(crate) compat: Compat,
+    pub(crate) ckpt_path: Option<String>,
+    pub(crate) default_root_dir: Option<PathBuf>,
+    pub(crate) logger: Option<LoggerName>,
+    pub(crate) log_every_n_steps: u64,
+    pub(crate) model_checkpoint: Option<ModelCheckpoint>,
+    pub(crate) early_stopping: Option<EarlyStopping>,
+    #[serde(skip)]
+    pub(crate) callbacks: Callbacks,
 }
 
 impl Default for Trainer {
@@ -103,6 +122,13 @@ impl Default for Trainer {
             gradient_clip_val: None,
             gradient_clip_algorithm: ClipAlgorithm::Norm,
             compat: Compat::None,
+            ckpt_path: None,
+            default_root_dir: None,
+            logger: None,
+            log_every_n_steps: 50,
+            model_checkpoint: None,
+            early_stopping: None,
+            callbacks: Callbacks::default(),
         }
     }
 }

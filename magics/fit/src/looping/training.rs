@@ -1,9 +1,9 @@
 //! One pass over the training data: batches, the windows of them that make an optimizer step, and their losses.
 
-use super::{Hook, Loop, Pass};
+use super::{Hook, Loop, Partial, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::means::{self, Means};
-use crate::module::Step;
+use crate::module::{Step, Value};
 use crate::optim::Optimizer;
 use crate::steps::guarded;
 use crate::trainer::{ClipAlgorithm, Compat, Trainer};
@@ -46,30 +46,115 @@ struct Sum {
     tensor: Option<Tensor>,
 }
 
+/// What a pass knows while it runs.
+pub(super) struct Pace {
+    means: Means,
+    /// Of steps that are done, not yet read.
+    losses: Vec<Tensor>,
+    sum: Sum,
+    /// Batches done.
+    batch: u64,
+    /// What was logged before the first batch.
+    metrics: Metrics,
+    /// What the last batch logged, when it is to be written down.
+    row: Vec<(String, Value)>,
+}
+
 impl Loop<'_> {
-    /// One pass over the training data.
-    pub(super) fn train(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
-        self.state.mode.set_training(true);
-        if self.trainer.compat == Compat::None {
-            // libtorch's own generator serves dropout. Its stream, too, is a function of seed and epoch: neither a validation
-            // loader nor a run in two parts moves it.
-            tch::manual_seed(stream(self.state.progress.seed, epoch));
+    /// How far the epoch at hand came in an earlier run, when this run divides it as that one did.
+    pub(super) fn fitting_partial(&self) -> Option<&Partial> {
+        self.state.progress.partial.as_ref().filter(|partial| {
+            (partial.batches, partial.accumulate) == (self.train_batches, self.trainer.accumulate_grad_batches)
+                && self.trainer.compat == Compat::None
+        })
+    }
+
+    /// The pass as something to go on from.
+    pub(super) fn partial(&mut self, pace: &mut Pace) -> Result<Partial> {
+        self.check(&mut pace.losses)?;
+        pace.means.read()?;
+        let window = match &pace.sum.tensor {
+            Some(tensor) => means::read_all(&[tensor])?.first().copied().unwrap_or_default(),
+            None => pace.sum.number,
+        };
+        Ok(Partial {
+            batch: pace.batch,
+            batches: self.train_batches,
+            accumulate: self.trainer.accumulate_grad_batches,
+            metrics: pace.metrics.clone(),
+            sums: pace.means.sums().clone(),
+            window_loss: window,
+        })
+    }
+
+    /// Begins an epoch, or goes on in one.
+    fn pace(&mut self, epoch: u64) -> Result<Pace> {
+        let partial = self.fitting_partial().cloned();
+        self.state.progress.partial = None;
+        let device = self.state.progress.device;
+        let Some(partial) = partial else {
+            if self.trainer.compat == Compat::None {
+                tch::manual_seed(stream(self.state.progress.seed, epoch) as i64);
+            }
+            let mut metrics = Metrics::new();
+            self.watch(None, 0, |callback, run| callback.on_train_epoch_start(run))?;
+            self.epoch_hook(Hook::TrainEpochStart, Stage::Train, &mut metrics)?;
+            return Ok(Pace {
+                means: Means::new(device),
+                losses: Vec::new(),
+                sum: Sum::default(),
+                batch: 0,
+                metrics,
+                row: Vec::new(),
+            });
+        };
+        // What was said of the part alone is said again of the whole.
+        if self.state.history.last().is_some_and(|record| record.epoch == epoch) {
+            self.state.history.0.pop();
         }
-        self.epoch_hook(Hook::TrainEpochStart, Stage::Train, metrics)?;
+        let sum = if device == Device::Cpu || !partial.amid_window() {
+            Sum {
+                number: partial.window_loss,
+                tensor: None,
+            }
+        } else {
+            Sum {
+                number: 0.0,
+                tensor: Some(Tensor::from_slice(&[partial.window_loss as f32]).f_to_device(device)?),
+            }
+        };
+        Ok(Pace {
+            means: Means::with(device, partial.sums),
+            losses: Vec::new(),
+            sum,
+            batch: partial.batch,
+            metrics: partial.metrics,
+            row: Vec::new(),
+        })
+    }
+
+    /// One pass over the training data. `logged` is what was logged before its first batch.
+    pub(super) fn train(&mut self, epoch: u64, metrics: &mut Metrics, logged: &mut Metrics) -> Result<Pass> {
+        self.state.store.mode.set_training(true);
+        let mut pace = self.pace(epoch)?;
         let order = self.order(epoch);
-        self.work.begin(Stage::Train, order)?;
-        let mut means = Means::new(self.state.progress.device);
-        let mut losses: Vec<Tensor> = Vec::new();
-        let mut sum = Sum::default();
+        let first = pace.batch;
+        self.work.begin(Stage::Train, order, first)?;
         let begun = Instant::now();
-        for batch in 0..self.train_batches {
+        for batch in first..self.train_batches {
             if self.steps_done() {
                 break;
             }
+            if self.trainer.compat == Compat::None {
+                // libtorch's own generator serves dropout and what a data set draws. Its stream, too, is a function of seed,
+                // epoch and batch: neither validation nor a run in two parts, wherever it was cut, moves it.
+                tch::manual_seed(stream(stream(self.state.progress.seed, epoch), batch) as i64);
+            }
             let Some(len) = self.work.load() else { break };
+            self.watch(None, batch, |callback, run| callback.on_train_batch_start(run))?;
             let accumulate = self.trainer.accumulate_grad_batches;
             let window = Window::of(batch, self.train_batches, accumulate, self.trainer.compat);
-            let trained = len.and_then(|len| self.train_batch(batch, len, window, &mut sum, &mut means));
+            let trained = len.and_then(|len| self.train_batch(batch, len, window, &mut pace));
             match trained {
                 Ok(()) => {}
                 // A loss that is no number is no fault of this batch alone.
@@ -85,44 +170,56 @@ impl Loop<'_> {
             }
             if window.last {
                 self.state.progress.step += 1;
-                let sum = std::mem::take(&mut sum);
+                let sum = std::mem::take(&mut pace.sum);
                 match sum.tensor {
-                    Some(tensor) => losses.push(tensor),
+                    Some(tensor) => pace.losses.push(tensor),
                     None => self.state.losses.push(sum.number),
                 }
             }
+            pace.batch = batch + 1;
+            self.log_row(&mut pace)?;
+            self.watch_batch(batch, &mut pace)?;
             let last = batch + 1 == self.train_batches || self.steps_done();
-            let stopped = self.reporter.stopped();
+            let stopped = self.reporter.stopped() || self.told_to_stop();
             let due = last || stopped || self.reporter.due();
-            if due || losses.len() >= PENDING {
-                self.check(&mut losses)?;
-                means.read()?;
+            if due || pace.losses.len() >= PENDING {
+                self.check(&mut pace.losses)?;
+                pace.means.read()?;
             }
             if due {
-                let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+                let rate = (batch + 1 - first) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
                 self.reporter.step(
                     Stage::Train,
                     epoch,
                     batch + 1,
                     self.train_batches,
                     self.state.progress.step,
-                    means.newest(),
+                    pace.means.newest(),
                     rate,
                 );
             }
             if stopped && !last {
+                self.state.progress.partial = Some(self.partial(&mut pace)?);
                 return Ok(Pass::Cut);
             }
         }
-        self.check(&mut losses)?;
-        metrics.append(&mut means.means()?);
+        let partial = self.partial(&mut pace)?;
+        metrics.extend(pace.metrics.clone());
+        logged.append(&mut pace.metrics);
+        metrics.append(&mut pace.means.means()?);
+        if pace.batch < self.train_batches && self.steps_done() {
+            // The run's last step: a later run goes on from here, so the schedule does not count the epoch yet.
+            self.state.progress.partial = Some(partial);
+            return Ok(Pass::Short);
+        }
         // Before validation, as in Lightning.
         self.state.optimizer.after_epoch();
         Ok(Pass::Whole)
     }
 
     /// Trains on the batch that is loaded; adds its loss to its window's.
-    fn train_batch(&mut self, batch: u64, len: i64, window: Window, sum: &mut Sum, means: &mut Means) -> Result<()> {
+    fn train_batch(&mut self, batch: u64, len: i64, window: Window, pace: &mut Pace) -> Result<()> {
+        let sum = &mut pace.sum;
         let mut cx = self.cx(Stage::Train, batch);
         let loss = self
             .work
@@ -169,8 +266,22 @@ impl Loop<'_> {
         }
         self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
         cx.checked()?;
-        means.take(&mut cx, len);
+        let (every, steps) = (self.trainer.log_every_n_steps, self.state.progress.step + 1);
+        if self.callbacks.logging() && window.last && every > 0 && steps.is_multiple_of(every) {
+            pace.row = cx
+                .logged
+                .iter()
+                .map(|(name, value)| (name.clone(), value.copy()))
+                .collect();
+        }
+        pace.means.take(&mut cx, len);
         Ok(())
+    }
+
+    /// Gives the loggers what the last batch logged.
+    fn log_row(&mut self, pace: &mut Pace) -> Result<()> {
+        let row: Metrics = pace.row.drain(..).map(|(name, value)| (name, value.read())).collect();
+        self.log(&row)
     }
 
     /// A step that computes the loss of the batch several times. What the step logs then is not kept.
@@ -252,12 +363,13 @@ fn usable(loss: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The seed of an epoch's stream (SplitMix64's finish): neighbouring seeds and epochs have streams that share nothing.
-fn stream(seed: u64, epoch: u64) -> i64 {
-    let mut z = seed.wrapping_add((epoch + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+/// The seed of an epoch's stream, and from that of a batch's (SplitMix64's finish): neighbours have streams that share
+/// nothing.
+fn stream(seed: u64, at: u64) -> u64 {
+    let mut z = seed.wrapping_add((at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as i64
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -130,7 +130,8 @@ impl Memory {
         };
         let list = |name: &str, shape: &[i64]| -> Result<Vec<Tensor>> {
             let all = take(name, shape)?;
-            (0..rows).map(|row| Ok(all.f_get(row)?)).collect()
+            // Each with memory of its own, as when it was made: sums over a row that begins elsewhere are rounded otherwise.
+            (0..rows).map(|row| Ok(all.f_get(row)?.copy())).collect()
         };
         let number = |name: &str| -> Result<f64> { Ok(take(name, &[])?.f_double_value(&[])?) };
         Ok(Some(Memory {

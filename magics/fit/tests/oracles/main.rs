@@ -2,6 +2,7 @@
 //! in which their tolerances stand; on the machine that made the numbers, differences are 0 unless a test says otherwise.
 
 mod curves;
+mod keeping;
 mod layers;
 mod schedules;
 mod validation;

@@ -1,0 +1,247 @@
+//! The table of a run's metrics in a file, as PyTorch Lightning's `CSVLogger` lays it out.
+
+use crate::callbacks::{Callback, Run};
+use crate::error::{Error, Result};
+use lightcell_events::run::Metrics;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// How its name in a checkpoint begins.
+const KEY: &str = "CsvLogger";
+
+/// Writes `metrics.csv` and `hparams.json` into `save_dir/lightning_logs/version_N`, where `N` is one more than the last.
+///
+/// A row has the epoch and the optimizer step, both 0-based, and what was logged: every
+/// [`log_every_n_steps`](crate::Trainer::log_every_n_steps) steps what the training step logged, and at an epoch's end what
+/// validation and hooks logged. Columns are sorted by name. A run that goes on from a checkpoint of the same folder goes on
+/// in the same table, without the rows of steps that are made again.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let trainer = Trainer::new().logger(CsvLogger::new("runs").name("first")).log_every_n_steps(10);
+/// ```
+#[derive(Debug, Clone)]
+pub struct CsvLogger {
+    save_dir: PathBuf,
+    name: String,
+    version: Option<String>,
+    /// The folder of this run; empty before it begins.
+    log_dir: PathBuf,
+    /// One map for each row; missing values are empty.
+    columns: Vec<String>,
+    begun: bool,
+}
+
+impl CsvLogger {
+    /// Writes into a new folder below this one; nothing before the run begins.
+    pub fn new(save_dir: impl Into<PathBuf>) -> CsvLogger {
+        CsvLogger {
+            save_dir: save_dir.into(),
+            name: "lightning_logs".to_owned(),
+            version: None,
+            log_dir: PathBuf::new(),
+            columns: Vec::new(),
+            begun: false,
+        }
+    }
+
+    /// The folder between `save_dir` and the version's; `lightning_logs`. An empty one is left out.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> CsvLogger {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// The version's folder, in place of `version_N`.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> CsvLogger {
+        self.version = Some(version.to_owned());
+        self
+    }
+
+    /// The folder of the run; empty before the run begins.
+    pub fn log_dir(&self) -> &Path {
+        &self.log_dir
+    }
+
+    fn table(&self) -> PathBuf {
+        self.log_dir.join("metrics.csv")
+    }
+
+    fn parent(&self) -> PathBuf {
+        if self.name.is_empty() {
+            self.save_dir.clone()
+        } else {
+            self.save_dir.join(&self.name)
+        }
+    }
+
+    /// The folder of the next version.
+    fn next(&self) -> PathBuf {
+        let parent = self.parent();
+        if let Some(version) = &self.version {
+            return parent.join(version);
+        }
+        let entries = std::fs::read_dir(&parent).ok().into_iter().flatten().flatten();
+        let number = |name: String| name.strip_prefix("version_")?.parse::<u64>().ok();
+        let last = entries
+            .filter_map(|entry| number(entry.file_name().to_string_lossy().into_owned()))
+            .max();
+        parent.join(format!("version_{}", last.map_or(0, |last| last + 1)))
+    }
+
+    fn fault(&self, error: impl Into<Error>) -> Error {
+        let error: Error = error.into();
+        error
+            .at(&format!("cannot write {}", self.table().display()))
+            .hint("is the disk full, or the folder read-only? Without a logger the run needs neither")
+    }
+
+    fn rows(&self) -> Result<Vec<BTreeMap<String, String>>> {
+        if !self.table().exists() {
+            return Ok(Vec::new());
+        }
+        let read = || -> std::result::Result<Vec<BTreeMap<String, String>>, ::csv::Error> {
+            let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_path(self.table())?;
+            let header = reader.headers()?.clone();
+            let row = |record: ::csv::StringRecord| {
+                header
+                    .iter()
+                    .map(str::to_owned)
+                    .zip(record.iter().map(str::to_owned))
+                    .collect()
+            };
+            reader.records().map(|record| Ok(row(record?))).collect()
+        };
+        read().map_err(|error| self.fault(std::io::Error::other(error)))
+    }
+
+    /// Writes the whole table beside its place, then into it.
+    fn rewrite(&self, rows: &[BTreeMap<String, String>]) -> Result<()> {
+        let beside = self.log_dir.join(".metrics.csv.part");
+        let write = || -> std::result::Result<(), ::csv::Error> {
+            let mut writer = ::csv::Writer::from_path(&beside)?;
+            writer.write_record(&self.columns)?;
+            for row in rows {
+                writer.write_record(self.columns.iter().map(|name| row.get(name).map_or("", String::as_str)))?;
+            }
+            writer.flush()?;
+            Ok(std::fs::rename(&beside, self.table())?)
+        };
+        write().map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            self.fault(std::io::Error::other(error))
+        })
+    }
+
+    fn append(&self, row: &BTreeMap<String, String>) -> Result<()> {
+        let write = || -> std::result::Result<(), ::csv::Error> {
+            let mut line = ::csv::Writer::from_writer(Vec::new());
+            line.write_record(self.columns.iter().map(|name| row.get(name).map_or("", String::as_str)))?;
+            let line = line.into_inner().map_err(|error| error.into_error())?;
+            // In one call: a row is there or not.
+            let mut file = std::fs::OpenOptions::new().append(true).open(self.table())?;
+            Ok(file.write_all(&line)?)
+        };
+        write().map_err(|error| self.fault(std::io::Error::other(error)))
+    }
+
+    /// Makes the folder, or goes on in the one that is there: rows from this step on are dropped, as they will come again.
+    fn begin(&mut self, run: &Run) -> Result<()> {
+        std::fs::create_dir_all(&self.log_dir).map_err(|error| self.fault(error))?;
+        let hparams = serde_json::to_string_pretty(run.hparams()).unwrap_or_default();
+        std::fs::write(self.log_dir.join("hparams.json"), hparams + "\n").map_err(|error| self.fault(error))?;
+        let mut rows = self.rows()?;
+        let before = |row: &BTreeMap<String, String>| {
+            row.get("step")
+                .and_then(|step| step.parse::<u64>().ok())
+                .is_some_and(|step| step < run.global_step())
+        };
+        rows.retain(before);
+        self.columns = rows
+            .first()
+            .map(|row| row.keys().cloned().collect())
+            .unwrap_or_default();
+        if !rows.is_empty() || self.table().exists() {
+            self.rewrite(&rows)?;
+        }
+        self.begun = true;
+        Ok(())
+    }
+}
+
+impl Callback for CsvLogger {
+    fn setup(&mut self, _: &mut Run) -> Result<()> {
+        // The run goes on: so does its table.
+        if self.log_dir.as_os_str().is_empty() {
+            self.log_dir = self.next();
+        }
+        self.begun = false;
+        Ok(())
+    }
+
+    fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
+        self.begin(run)
+    }
+
+    fn log_metrics(&mut self, metrics: &Metrics, run: &mut Run) -> Result<()> {
+        if !self.begun {
+            self.begin(run)?;
+        }
+        let mut row: BTreeMap<String, String> = metrics
+            .iter()
+            .map(|(name, value)| (name.clone(), text(*value)))
+            .collect();
+        row.insert("epoch".to_owned(), run.epoch().to_string());
+        row.insert("step".to_owned(), run.global_step().saturating_sub(1).to_string());
+        let new: Vec<String> = row
+            .keys()
+            .filter(|name| !self.columns.contains(name))
+            .cloned()
+            .collect();
+        if new.is_empty() {
+            return self.append(&row);
+        }
+        // A new column: the table is written anew.
+        let mut rows = self.rows()?;
+        self.columns.extend(new);
+        self.columns.sort();
+        rows.push(row);
+        self.rewrite(&rows)
+    }
+
+    fn log_dir(&self) -> Option<PathBuf> {
+        Some(self.log_dir.clone()).filter(|dir| !dir.as_os_str().is_empty())
+    }
+
+    fn state_key(&self) -> String {
+        format!(
+            "{KEY}{{'save_dir': '{}', 'name': '{}'}}",
+            self.save_dir.display(),
+            self.name
+        )
+    }
+
+    fn state_dict(&self) -> Value {
+        json!({ "log_dir": self.log_dir })
+    }
+
+    fn load_state_dict(&mut self, state: &Value) -> Result<()> {
+        // A folder that is gone is not made again.
+        if let Some(dir) = state["log_dir"].as_str().map(PathBuf::from).filter(|dir| dir.is_dir()) {
+            self.log_dir = dir;
+        }
+        Ok(())
+    }
+}
+
+/// A number as Python writes it.
+fn text(value: f64) -> String {
+    match value {
+        value if value.is_nan() => "nan".to_owned(),
+        value if value.is_infinite() => (if value > 0.0 { "inf" } else { "-inf" }).to_owned(),
+        value => format!("{value:?}"),
+    }
+}

@@ -1,0 +1,85 @@
+//! An epoch that was left amid its batches, and what is needed to go on in it as if nothing had been.
+
+use crate::checkpoint::{from_metrics, from_number, metrics, number};
+use lightcell_events::run::Metrics;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Sums and weights of the means of what was logged.
+pub(crate) type Sums = BTreeMap<String, (f64, f64)>;
+
+/// How far an epoch has come.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Partial {
+    /// Batches done.
+    pub batch: u64,
+    /// Batches in the epoch, and in a window of accumulation: with others, the place means nothing.
+    pub batches: u64,
+    pub accumulate: u64,
+    /// What was logged before the first batch.
+    pub metrics: Metrics,
+    pub sums: Sums,
+    /// The loss of the window so far.
+    pub window_loss: f64,
+}
+
+impl Partial {
+    /// Whether gradients of earlier batches wait for a step.
+    pub fn amid_window(&self) -> bool {
+        self.batch < self.batches && !self.batch.is_multiple_of(self.accumulate.max(1))
+    }
+
+    pub fn to_json(&self) -> Value {
+        let sums = self.sums.iter();
+        let sums: Map<String, Value> = sums
+            .map(|(name, (sum, weight))| (name.clone(), json!([number(*sum), number(*weight)])))
+            .collect();
+        json!({
+            "batch": self.batch,
+            "batches": self.batches,
+            "accumulate_grad_batches": self.accumulate,
+            "metrics": metrics(&self.metrics),
+            "sums": sums,
+            "window_loss": number(self.window_loss),
+        })
+    }
+
+    pub fn from_json(value: &Value) -> Option<Partial> {
+        let sums = value["sums"].as_object()?.iter();
+        Some(Partial {
+            batch: value["batch"].as_u64()?,
+            batches: value["batches"].as_u64()?,
+            accumulate: value["accumulate_grad_batches"].as_u64()?,
+            metrics: from_metrics(&value["metrics"])?,
+            sums: sums
+                .map(|(name, pair)| Some((name.clone(), (from_number(&pair[0])?, from_number(&pair[1])?))))
+                .collect::<Option<_>>()?,
+            window_loss: from_number(&value["window_loss"])?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_an_epoch_survives_json_to_the_last_bit() {
+        let partial = Partial {
+            batch: 5,
+            batches: 9,
+            accumulate: 2,
+            metrics: Metrics::from([("a".to_owned(), f64::INFINITY)]),
+            sums: Sums::from([
+                ("b".to_owned(), (0.1 + 0.2, 1.0 / 3.0)),
+                ("c".to_owned(), (-1e-310, 64.0)),
+            ]),
+            window_loss: 2.0f64.sqrt(),
+        };
+        let text = partial.to_json().to_string();
+        let back = Partial::from_json(&serde_json::from_str(&text).unwrap());
+        assert_eq!(back, Some(partial.clone()));
+        assert!(partial.amid_window());
+        assert!(!Partial { batch: 9, ..partial }.amid_window());
+    }
+}

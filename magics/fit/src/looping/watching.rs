@@ -1,0 +1,248 @@
+//! The loop's callbacks: when they are called, and what they ask for.
+
+use super::{Loop, Pass};
+use crate::callbacks::{Action, Callback, Run};
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::trainer::Trainer;
+use lightcell_events::run::{Level, Metrics, RunEvent};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+impl Loop<'_> {
+    /// Calls a hook of the callbacks (of those that monitor, of the others, or of all) and does what they ask for.
+    pub(super) fn watch(
+        &mut self,
+        monitors: Option<bool>,
+        batch: u64,
+        hook: impl FnMut(&mut dyn Callback, &mut Run) -> Result<()>,
+    ) -> Result<()> {
+        let actions = self.ask(monitors, self.state.progress.epoch, batch, hook)?;
+        self.act(actions)
+    }
+
+    /// Calls a hook of the callbacks; gives what they ask for.
+    pub(super) fn ask(
+        &mut self,
+        monitors: Option<bool>,
+        epoch: u64,
+        batch: u64,
+        hook: impl FnMut(&mut dyn Callback, &mut Run) -> Result<()>,
+    ) -> Result<Vec<Action>> {
+        if self.callbacks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut run = Run {
+            epoch,
+            batch,
+            step: self.state.progress.step,
+            lr: self.state.optimizer.lr(),
+            metrics: &self.metrics,
+            root: &self.root,
+            hparams: &self.about.hparams,
+            stop: None,
+            actions: Vec::new(),
+        };
+        self.callbacks.each(monitors, &mut run, hook)?;
+        let Run { stop, actions, .. } = run;
+        if let Some(reason) = stop {
+            self.stop.get_or_insert(reason);
+        }
+        Ok(actions)
+    }
+
+    /// Writes and removes checkpoints, in this order: the old one goes when the new one is there.
+    pub(super) fn act(&mut self, actions: Vec<Action>) -> Result<()> {
+        for action in actions {
+            match action {
+                Action::Save(path) => {
+                    let folder = checkpoint::file::folder(&path);
+                    std::fs::create_dir_all(folder)
+                        .map_err(|error| Error::from(error).at(&format!("cannot make {}", folder.display())))?;
+                    let states = self.callbacks.states();
+                    let parts = checkpoint::Parts {
+                        store: self.state.store,
+                        optimizer: self.state.optimizer,
+                        progress: self.state.progress,
+                        history: self.state.history,
+                        losses: self.state.losses,
+                        model: self.about.model,
+                        hparams: &self.about.hparams,
+                    };
+                    checkpoint::save(&path, &parts, &states)?;
+                    let event = RunEvent::Checkpoint {
+                        run: self.reporter.run().to_owned(),
+                        path: path.to_string_lossy().into_owned(),
+                    };
+                    self.reporter.send(&event);
+                }
+                Action::Remove(path) => {
+                    // One that somebody else has removed is not missed.
+                    if let Err(error) = std::fs::remove_file(&path)
+                        && error.kind() != std::io::ErrorKind::NotFound
+                    {
+                        self.note(Level::Warning, format!("cannot remove {}: {error}", path.display()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn note(&mut self, level: Level, text: String) {
+        let run = self.reporter.run().to_owned();
+        self.reporter.send(&RunEvent::Note { run, level, text });
+    }
+
+    /// After a batch. What the pass knows goes into a checkpoint only when one is asked for: reading it waits for the device.
+    pub(super) fn watch_batch(&mut self, batch: u64, pace: &mut super::training::Pace) -> Result<()> {
+        let actions = self.ask(None, self.state.progress.epoch, batch, |callback, run| {
+            callback.on_train_batch_end(run)
+        })?;
+        if actions.is_empty() {
+            return Ok(());
+        }
+        self.state.progress.partial = Some(self.partial(pace)?);
+        let done = self.act(actions);
+        self.state.progress.partial = None;
+        done
+    }
+
+    /// After an epoch, which is counted already, so that a checkpoint goes on after it.
+    pub(super) fn watch_epoch(&mut self, epoch: u64) -> Result<()> {
+        let actions = self.ask(Some(true), epoch, 0, |callback, run| callback.on_train_epoch_end(run))?;
+        self.act(actions)
+    }
+
+    /// Prepares the callbacks: loggers first, since checkpoints go to their folder.
+    pub(super) fn set_up(&mut self) -> Result<()> {
+        self.watch(Some(false), 0, |callback, run| callback.setup(run))?;
+        self.set_up_monitors()
+    }
+
+    fn set_up_monitors(&mut self) -> Result<()> {
+        self.root = self.callbacks.log_dir().unwrap_or_else(|| root(self.trainer));
+        self.watch(Some(true), 0, |callback, run| callback.setup(run))
+    }
+
+    /// Gives metrics to the loggers.
+    pub(super) fn log(&mut self, metrics: &Metrics) -> Result<()> {
+        if metrics.is_empty() || !self.callbacks.logging() {
+            return Ok(());
+        }
+        self.watch(None, 0, |callback, run| callback.log_metrics(metrics, run))
+    }
+
+    /// Takes a checkpoint's state, if the trainer names one. Whether it did.
+    pub(super) fn resume(&mut self) -> Result<bool> {
+        let Some(path) = self.checkpoint()? else {
+            return Ok(false);
+        };
+        let states = checkpoint::restore(&path, &mut self.state)?;
+        self.callbacks.load_states(false, &states)?;
+        // A logger that goes on in its folder brings the checkpoints' folder back.
+        self.set_up_monitors()?;
+        self.callbacks.load_states(true, &states)?;
+        Ok(true)
+    }
+
+    /// The file that the trainer's `ckpt_path` means.
+    fn checkpoint(&mut self) -> Result<Option<PathBuf>> {
+        let Some(name) = self.trainer.ckpt_path.clone() else {
+            return Ok(None);
+        };
+        if name != "last" && name != "best" {
+            return Ok(Some(PathBuf::from(name)));
+        }
+        let states = self.callbacks.states();
+        let folders = states.as_object().into_iter().flat_map(|states| states.values());
+        let folder = folders
+            .filter_map(|state| state.get("best_k_models").and(state["dirpath"].as_str()))
+            .next();
+        let folder = folder.map_or_else(|| self.root.join("checkpoints"), PathBuf::from);
+        let newest = newest(&folder, &name);
+        if newest.is_none() {
+            // As in Lightning: the same command begins a run and, after a fall, goes on with it.
+            self.note(
+                Level::Warning,
+                format!(
+                    "there is no checkpoint `{name}` in {}: the run begins anew",
+                    folder.display()
+                ),
+            );
+        }
+        Ok(newest)
+    }
+
+    /// Whether the epoch goes on after this batch, as far as callbacks are concerned.
+    pub(super) fn told_to_stop(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// The reason that a callback gave.
+    pub(super) fn say_why(&mut self) {
+        if let Some(reason) = self.stop.clone() {
+            self.note(Level::Info, reason);
+        }
+    }
+}
+
+/// The newest checkpoint in a folder, or the one that it calls the best.
+fn newest(folder: &Path, which: &str) -> Option<PathBuf> {
+    let mut files = listed(folder);
+    // A logger has a new folder for each run: the checkpoint is in that of an earlier one.
+    let version = folder.parent()?;
+    if files.is_empty()
+        && version
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("version_"))
+    {
+        let name = folder.file_name()?;
+        files = listed(version.parent()?)
+            .iter()
+            .flat_map(|version| listed(&version.join(name)))
+            .collect();
+    }
+    let files = files.into_iter();
+    let whole = files.filter(|path| {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        !hidden && path.extension().is_some_and(|extension| extension == "safetensors")
+    });
+    let mut dated: Vec<_> = whole
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+        .collect();
+    dated.sort();
+    let (_, newest) = dated.pop()?;
+    if which == "last" {
+        return Some(newest);
+    }
+    best_of(&checkpoint::callbacks(&newest).ok()?)
+}
+
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok().into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+/// The best checkpoint that callbacks' states know of, if it is still there.
+pub(crate) fn best_of(states: &Value) -> Option<PathBuf> {
+    let mut paths = states
+        .as_object()?
+        .values()
+        .filter_map(|state| state.get("best_model_path")?.as_str());
+    paths.find(|path| Path::new(path).exists()).map(PathBuf::from)
+}
+
+/// The folder that a run's files go to.
+pub(super) fn root(trainer: &Trainer) -> PathBuf {
+    trainer.default_root_dir.clone().unwrap_or_else(|| PathBuf::from("."))
+}
+
+impl Pass {
+    /// Whether the epoch came to its end.
+    pub(super) fn whole(&self) -> bool {
+        *self == Pass::Whole
+    }
+}
