@@ -35,16 +35,31 @@ impl FitCall {
         Some(FitCall {
             model: model.clone(),
             data: data.clone(),
-            options: call
-                .magic()
-                .flags
-                .iter()
-                .filter_map(|flag| option(call, flag))
-                .collect(),
+            options: options(call),
             line: call.line,
             text: call.text.clone(),
         })
     }
+}
+
+fn options(call: &Call) -> FitOptions {
+    let mut all: FitOptions = call
+        .magic()
+        .flags
+        .iter()
+        .filter_map(|flag| option(call, flag))
+        .collect();
+    // Callbacks have settings of their own.
+    let (patience, mode) = (all.remove("patience"), all.remove("mode"));
+    for (name, patience) in [("early_stopping", patience), ("model_checkpoint", None)] {
+        if let Some(monitor) = all.remove(name) {
+            let mut callback = serde_json::Map::from_iter([("monitor".to_owned(), monitor)]);
+            callback.extend(patience.map(|patience| ("patience".to_owned(), patience)));
+            callback.extend(mode.clone().map(|mode| ("mode".to_owned(), mode)));
+            all.insert(name.to_owned(), Value::Object(callback));
+        }
+    }
+    all
 }
 
 fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
@@ -95,6 +110,15 @@ mod tests {
             (&options["seed"], &options["restart"]),
             (&Value::from(7), &Value::from(true))
         );
+        let watched =
+            fit("%fit Net data --early-stopping val_acc --patience 5 --mode max --model-checkpoint val_acc").options;
+        let callback = |name: &str| watched[name].to_string();
+        assert_eq!(
+            callback("early_stopping"),
+            r#"{"mode":"max","monitor":"val_acc","patience":5}"#
+        );
+        assert_eq!(callback("model_checkpoint"), r#"{"mode":"max","monitor":"val_acc"}"#);
+        assert!(!watched.contains_key("mode") && !watched.contains_key("patience"));
         assert_eq!(options["gradient_clip_val"], Value::from(0.5));
         assert_eq!(options["accumulate_grad_batches"], Value::from(4));
     }
