@@ -286,3 +286,64 @@ fn gpu_answers_while_a_cell_runs() {
     );
     assert!(answer["took"].as_f64().unwrap() < 3.0, "{}", answer["took"]);
 }
+
+#[test]
+fn a_run_is_kept_in_files_and_goes_on_in_another_kernel() {
+    let scratch = Scratch::new("checkpoints");
+    let folder = scratch.0.to_string_lossy().into_owned();
+    // The same data in both kernels.
+    let data = "let x = Tensor::arange(8000, (Kind::Float, Device::Cpu)).view([2000, 4]).sin();\n\
+                let y = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);\n\
+                let (train, val) = TensorDataset::new(x.shallow_clone(), y.shallow_clone())?.split(0.9)?;\n\
+                let data = Data::new(train).val(val).batch_size(50);";
+    let weights =
+        "let total = fit.model.l1.weight.abs().sum(Kind::Double).double_value(&[]);\nformat!(\"{total:.12}\")";
+    let mut kernel = Kernel::start();
+    kernel.ok(MODEL);
+    kernel.ok(data);
+    kernel.ok(&format!(
+        "%fit Net data --epochs 2 --seed 3 --default-root-dir {folder} --model-checkpoint val_loss --logger csv"
+    ));
+    let listed = kernel.ok(&format!("!find {folder} -type f | sort")).stdout();
+    assert!(
+        listed.contains("metrics.csv") && listed.contains(".safetensors"),
+        "{listed}"
+    );
+    let newest = listed
+        .lines()
+        .filter(|line| line.ends_with(".safetensors"))
+        .next_back()
+        .unwrap()
+        .to_owned();
+    kernel.ok("%fit Net data --epochs 2");
+    let straight = kernel.ok(weights).value();
+    // Without a word about files, none is written.
+    let before = kernel.ok(&format!("!find {folder} -type f | wc -l")).stdout();
+    kernel.ok("%fit Net data --epochs 1");
+    assert_eq!(kernel.ok(&format!("!find {folder} -type f | wc -l")).stdout(), before);
+    // In a new kernel, from the file: the same numbers as without a stop, when the file is of the last epoch.
+    let mut other = Kernel::start();
+    other.ok(MODEL);
+    other.ok(data);
+    other.ok(&format!("%fit Net data --epochs 4 --ckpt-path {newest}"));
+    assert_eq!(other.ok("fit.history.len()").value(), "4");
+    if newest.contains("epoch=1") {
+        assert_eq!(other.ok(weights).value(), straight);
+    }
+    let none = other.err("%fit Net data --restart --ckpt-path /lightcell/none.safetensors");
+    assert!(
+        none.evalue().contains("/lightcell/none.safetensors"),
+        "{}",
+        none.traceback()
+    );
+    // A metric that stands still ends the run.
+    let stopped =
+        other.ok("%fit Net data --restart --seed 1 --epochs 50 --early-stopping val_loss --mode max --patience 2");
+    let last = stopped.all("update_display_data").last().unwrap()["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(other.ok("fit.history.len()").value(), "3", "{last}");
+    let wrong = other.err("%fit Net data --restart --epochs 1 --early-stopping val_los");
+    assert!(wrong.evalue().contains("val_los"), "{}", wrong.traceback());
+}
