@@ -121,6 +121,7 @@ pub(crate) fn run(
         metrics: Metrics::new(),
         root: watching::root(trainer),
         stop: None,
+        begun,
         about: &about,
         trainer,
         work,
@@ -181,6 +182,7 @@ struct Loop<'a> {
     root: PathBuf,
     /// Why a callback ends the run.
     stop: Option<String>,
+    begun: Instant,
     about: &'a About,
 }
 
@@ -288,7 +290,7 @@ impl Loop<'_> {
                 });
             }
             let stopped =
-                self.reporter.stopped() || self.val_batches > 0 && self.validate(epoch, &mut metrics)? == Pass::Cut;
+                self.reporter.stopped() || self.validates(epoch) && self.validate(epoch, &mut metrics)? == Pass::Cut;
             // After validation: Lightning's order.
             self.state.store.mode.set_training(true);
             self.metrics.extend(metrics.clone());
@@ -313,7 +315,7 @@ impl Loop<'_> {
                 self.state.progress.epoch += 1;
             }
             // A validation that was cut has nothing to compare.
-            if !stopped {
+            if !stopped && (self.val_batches == 0 || self.validates(epoch)) {
                 self.watch_epoch(epoch)?;
             }
             if stopped {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod events;
 mod hooks;
+mod limits;
 mod optimizers;
 mod resume;
 

@@ -1,6 +1,9 @@
 //! The settings of a run, under PyTorch Lightning's names.
 
 mod files;
+mod limits;
+
+pub(crate) use limits::Duration;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
@@ -99,6 +102,10 @@ pub struct Trainer {
     pub(crate) compat: Compat,
     pub(crate) ckpt_path: Option<String>,
     pub(crate) default_root_dir: Option<PathBuf>,
+    pub(crate) min_epochs: u64,
+    pub(crate) min_steps: u64,
+    pub(crate) max_time: Option<Duration>,
+    pub(crate) check_val_every_n_epoch: u64,
     pub(crate) logger: Option<LoggerName>,
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
@@ -124,6 +131,10 @@ impl Default for Trainer {
             compat: Compat::None,
             ckpt_path: None,
             default_root_dir: None,
+            min_epochs: 0,
+            min_steps: 0,
+            max_time: None,
+            check_val_every_n_epoch: 1,
             logger: None,
             log_every_n_steps: 50,
             model_checkpoint: None,
@@ -282,6 +293,10 @@ impl Trainer {
             return Err(
                 Error::new(Kind::Option, "accumulate-grad-batches cannot be 0").hint("1 makes a step of each batch")
             );
+        }
+        if self.check_val_every_n_epoch == 0 {
+            return Err(Error::new(Kind::Option, "check-val-every-n-epoch cannot be 0")
+                .hint("1 validates after each epoch; `limit-val-batches 0` never does"));
         }
         if let Some(value) = self.gradient_clip_val
             && !(value >= 0.0 && value.is_finite())

@@ -336,6 +336,8 @@ fn formatted(value: f64, format: &str) -> String {
 impl Callback for ModelCheckpoint {
     fn setup(&mut self, run: &mut Run) -> Result<()> {
         self.check()?;
+        // Another run may come by the same number of steps.
+        self.state.saved = None;
         self.state.dir = self.folder(run.dir());
         Ok(())
     }

@@ -178,6 +178,7 @@ impl Loop<'_> {
             }
             pace.batch = batch + 1;
             self.log_row(&mut pace)?;
+            self.watch_time();
             self.watch_batch(batch, &mut pace)?;
             let last = batch + 1 == self.train_batches || self.steps_done();
             let stopped = self.reporter.stopped() || self.told_to_stop();

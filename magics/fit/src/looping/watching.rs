@@ -176,7 +176,24 @@ impl Loop<'_> {
 
     /// Whether the epoch goes on after this batch, as far as callbacks are concerned.
     pub(super) fn told_to_stop(&self) -> bool {
-        self.stop.is_some()
+        let progress = &*self.state.progress;
+        let least = progress.epoch >= self.trainer.min_epochs && progress.step >= self.trainer.min_steps;
+        self.stop.is_some() && least
+    }
+
+    /// Ends the run when its time is over.
+    pub(super) fn watch_time(&mut self) {
+        if let Some(limit) = self.trainer.max_time
+            && self.begun.elapsed() >= limit.0
+        {
+            self.stop
+                .get_or_insert_with(|| format!("max_time: {:?} are over", limit.0));
+        }
+    }
+
+    /// Whether the epoch is followed by a validation.
+    pub(super) fn validates(&self, epoch: u64) -> bool {
+        self.val_batches > 0 && (epoch + 1).is_multiple_of(self.trainer.check_val_every_n_epoch)
     }
 
     /// The reason that a callback gave.

@@ -313,3 +313,54 @@ fn a_folder_that_cannot_be_written_ends_the_run_and_keeps_it() {
     trainer().max_epochs(1).go_on(&mut fit, &data()).unwrap();
     assert_eq!(fit.history.len(), 2);
 }
+
+/// Not a test by itself: the process that the next one kills writes checkpoints here until then.
+#[test]
+fn a_process_that_writes_until_it_is_killed() {
+    let Some(path) = std::env::var_os("LIGHTCELL_TEST_WRITES_UNTIL_KILLED") else {
+        return;
+    };
+    let fit = Fit::<Net>::build(
+        RHp {
+            hidden: 20_000,
+            ..RHp::default()
+        },
+        &trainer(),
+    )
+    .unwrap();
+    for _ in 0..10_000 {
+        fit.save(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_a_whole_checkpoint() {
+    let _turn = in_turn();
+    let folder = Folder::new("killed");
+    let path = folder.join("a.safetensors");
+    for round in 0..4 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::resume::a_process_that_writes_until_it_is_killed"])
+            .env("LIGHTCELL_TEST_WRITES_UNTIL_KILLED", &path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        while !path.exists() && begun.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut fit = Fit::<Net>::build(
+            RHp {
+                hidden: 20_000,
+                ..RHp::default()
+            },
+            &trainer(),
+        )
+        .unwrap();
+        fit.load_weights(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}
