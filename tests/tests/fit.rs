@@ -311,8 +311,7 @@ fn a_run_is_kept_in_files_and_goes_on_in_another_kernel() {
     );
     let newest = listed
         .lines()
-        .filter(|line| line.ends_with(".safetensors"))
-        .next_back()
+        .rfind(|line| line.ends_with(".safetensors"))
         .unwrap()
         .to_owned();
     kernel.ok("%fit Net data --epochs 2");
