@@ -178,7 +178,7 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
     std::fs::create_dir_all(all)?;
     let list = inventory(&session.path)?;
     std::fs::write(session.path.join(COMPLETE), list)?;
-    for rest in ["src", "Cargo.toml", ".cargo", "worker"] {
+    for rest in ["src", "Cargo.toml", ".cargo", "worker", crate::replay::RECIPE] {
         let path = session.path.join(rest);
         let _ = if path.is_dir() {
             std::fs::remove_dir_all(path)

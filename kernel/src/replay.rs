@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 /// The crate that evcxr makes of each cell.
 const CRATE: &str = "ctx";
 /// Where the recipe lies in a session's folder.
-const RECIPE: &str = ".recipe.json";
+pub const RECIPE: &str = ".recipe.json";
 /// In a session's folder: the opt-level of its cells, when `%opt` has set one.
 pub const OPT_LEVEL: &str = ".opt-level";
 /// Names of the wrapper and of what is handed on in the environment.
