@@ -73,7 +73,7 @@ impl Adding {
         let Some(shown) = self.shown.take() else { return };
         self.before = packages(&self.lock);
         let (parent, seconds) = (shared.now.parent(), shown.begun.elapsed().as_secs_f64());
-        let crates = format!("{} crate{}", shown.done, if shown.done == 1 { "" } else { "s" });
+        let crates = crate::words::number(shown.done, "crate");
         let text = if built {
             format!("compiled {crates} in {seconds:.1} s")
         } else {

@@ -106,6 +106,8 @@ pub struct Ground {
 pub(crate) struct Executor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ground: Ground,
+    /// The warm store; its name is a digest of all sources, so it is asked for once.
+    store: std::path::PathBuf,
     pub(crate) engine: Engine,
     listener: Listener,
     /// Cells by execution count, for places in them.
@@ -137,18 +139,13 @@ pub fn run(shared: Arc<Shared>, ground: Result<Ground, String>, jobs: mpsc::Rece
             return;
         }
     };
-    loop {
-        let job = match first.take().or_else(|| jobs.try_recv().ok()) {
-            Some(job) => job,
-            None => {
-                // Nobody waits: the time for what later cells need.
-                first = executor.warm_up(&jobs);
-                let Some(job) = first.take().or_else(|| jobs.recv().ok()) else {
-                    return;
-                };
-                job
-            }
-        };
+    // While nobody waits there is time for what later cells need.
+    while let Some(job) = first
+        .take()
+        .or_else(|| jobs.try_recv().ok())
+        .or_else(|| executor.warm_up(&jobs))
+        .or_else(|| jobs.recv().ok())
+    {
         executor.job(job);
     }
 }
@@ -174,6 +171,7 @@ fn start(
     Ok(Executor {
         shared: shared.clone(),
         ground,
+        store,
         engine,
         listener,
         cells: Vec::new(),
@@ -231,9 +229,8 @@ impl Executor {
         }
         let begun = std::time::Instant::now();
         self.ground.session.show_std(&self.ground.rustc);
-        let store = self.ground.home.store(&self.ground.rustc)?;
         self.engine
-            .furnish(&self.ground.home, &self.ground.session, Some(&store))?;
+            .furnish(&self.ground.home, &self.ground.session, Some(&self.store))?;
         self.listener.sync();
         self.shared.now.lock().said = Said::default();
         self.furnished = true;
@@ -249,7 +246,7 @@ impl Executor {
         if let Err(error) = self.furnish() {
             // The cell that needs it says so.
             tracing::error!("{error:#}");
-            return jobs.recv().ok();
+            return None;
         }
         // A cell that waits pays only for what it needs itself.
         let job = jobs.try_recv().ok();
@@ -261,11 +258,14 @@ impl Executor {
     }
 
     fn job(&mut self, job: Job) {
-        let simple = match &job {
-            Job::Execute { request, .. } => crate::early::is_simple(&request.code),
-            Job::Complete { .. } | Job::Inspect { .. } => false,
+        let needs_library = |job: &Job| match job {
+            Job::Execute { request, .. } => !crate::early::is_simple(&request.code),
+            Job::Complete { .. } | Job::Inspect { .. } => true,
         };
-        if !simple && let Err(error) = self.furnish() {
+        if !self.furnished
+            && needs_library(&job)
+            && let Err(error) = self.furnish()
+        {
             tracing::error!("{error:#}");
             refuse(&self.shared, job, &format!("{error:#}"));
             return;
@@ -540,8 +540,7 @@ impl Executor {
 
     /// A new engine in the same session folder.
     fn renew(&mut self) -> anyhow::Result<()> {
-        let store = self.ground.home.store(&self.ground.rustc)?;
-        let (engine, listener) = engine(&self.shared, &self.ground, &store)?;
+        let (engine, listener) = engine(&self.shared, &self.ground, &self.store)?;
         self.engine = engine;
         self.listener = listener;
         self.furnished = false;

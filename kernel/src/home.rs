@@ -136,11 +136,7 @@ impl Rustc {
         {
             return Rustc::ask(Path::new(String::from_utf8_lossy(&out.stdout).trim()));
         }
-        let on_path = std::env::var_os("PATH").and_then(|path| {
-            std::env::split_paths(&path)
-                .map(|dir| dir.join("rustc"))
-                .find(|file| file.is_file())
-        });
+        let on_path = std::env::var_os("PATH").and_then(|path| find("rustc", &path));
         Rustc::ask(&on_path.unwrap_or_else(|| setup.rustc.clone()))
     }
 
@@ -169,6 +165,13 @@ impl Rustc {
             libdir: run(&["--print", "target-libdir"])?.into(),
         })
     }
+}
+
+/// A program in the folders of a PATH.
+pub fn find(name: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
 }
 
 fn key(parts: &[&str]) -> String {

@@ -274,9 +274,14 @@ fn check_data(fit: &FitCall, variables: &[(String, String)]) -> Result<(), Magic
 }
 
 fn wrong(fit: &FitCall, word: &str, message: String, hint: Option<String>) -> MagicError {
-    let column = fit.text.find(word).map_or(1, |at| fit.text[..at].chars().count() + 1);
+    wrong_in(fit.line, &fit.text, word, message, hint)
+}
+
+/// What is wrong with a word of a magic's line.
+pub fn wrong_in(line: usize, text: &str, word: &str, message: String, hint: Option<String>) -> MagicError {
+    let column = text.find(word).map_or(1, |at| text[..at].chars().count() + 1);
     MagicError {
-        line: fit.line,
+        line,
         column,
         width: word.chars().count(),
         message,

@@ -6,6 +6,7 @@
 //! wrapper it writes down what cargo asks of rustc. All other calls go to the real programs. The analyser asks the cargo of
 //! CARGO_HOME first, so that is this folder too; it gets a shorter answer (see [`crate::graph`]).
 
+use crate::home::find;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -138,12 +139,6 @@ fn become_it(mut command: Command) -> Result<ExitCode> {
     Err(error).with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))
 }
 
-fn find(name: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-}
-
 fn rustup(args: &[OsString]) -> Result<ExitCode> {
     match args {
         [which, tool] if which == "which" && (tool == "cargo" || tool == "rustc") => {
@@ -239,10 +234,7 @@ fn write(file: &Path, recipe: &Recipe) {
 /// folder of the user's may have changed.
 fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).ok()?;
-    if manifest
-        .lines()
-        .any(|line| line.contains("path") && is_foreign(line, own))
-    {
+    if manifest.lines().any(|line| is_foreign(line, own)) {
         return None;
     }
     let mut hasher = DefaultHasher::new();

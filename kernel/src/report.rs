@@ -208,31 +208,10 @@ fn kept(text: &mut String, lost: &[String]) {
 /// evcxr's and cargo's own words, sorted into what users meet.
 fn refused(text: &str) -> Report {
     let text = text.trim();
-    let first = text.lines().next().unwrap_or_default();
-    if let Some(name) = between(first, "The variable `", "` is a closure") {
-        return Report::plain(
-            "CompileError",
-            &format!("the closure `{name}` cannot be kept for the next cell"),
-            Some(&format!(
-                "write `fn {name}(…)`, or `let {name}: Box<dyn Fn(i64) -> f64> = Box::new(|x| …);` with its own types"
-            )),
-        );
-    }
-    if let Some(name) = between(first, "Couldn't automatically determine type of variable `", "`") {
-        return Report::plain(
-            "CompileError",
-            &format!("the type of `{name}` is not known"),
-            Some(&format!("write it: `let {name}: TYPE = …;`")),
-        );
-    }
-    if let Some((message, hint)) = crate::words::of_cargo(text) {
+    if let Some((message, hint)) = crate::words::explain(text) {
         return Report::plain("CompileError", &message, hint.as_deref());
     }
     Report::plain("Error", text, None)
-}
-
-fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
-    text.strip_prefix(start)?.split_once(end).map(|(name, _)| name)
 }
 
 /// Signals that end a cell, in words.

@@ -3,8 +3,9 @@
 use crate::executor::Executor;
 use crate::magic;
 use crate::report::Report;
+use crate::words;
 use jupyter_protocol::messaging::Payload;
-use lightcell_magics::{Call, MagicError, nearest};
+use lightcell_magics::{Call, nearest};
 use std::path::PathBuf;
 
 /// Functions of the cell crate that magics become.
@@ -40,7 +41,7 @@ impl Executor {
                 self.code(&drop_all(&names), count, cell)?;
                 self.say(&format!(
                     "dropped {}; functions, types and crates stay\n",
-                    number(names.len(), "variable")
+                    words::number(names.len(), "variable")
                 ));
                 Ok(())
             }
@@ -191,20 +192,11 @@ impl Executor {
     }
 
     fn time(&mut self, call: &Call, count: usize, cell: &str) -> Result<(), Report> {
+        let code = to_time(call, count, cell)?;
         let code = match &call.body {
-            Some(body) => format!("{}{body}", "\n".repeat(call.line)),
-            None => in_place(call, "", &call.rest.1, "").0,
+            Some(_) => format!("{}{code}", "\n".repeat(call.line)),
+            None => in_place(call, "", code, "").0,
         };
-        if code.trim().is_empty() {
-            return Err(wrong(
-                call,
-                "",
-                "there is nothing to time".to_owned(),
-                call.magic().usage,
-                count,
-                cell,
-            ));
-        }
         let begun = std::time::Instant::now();
         let result = self.code(&code, count, cell);
         let (all, ran) = (begun.elapsed(), self.ran);
@@ -219,6 +211,7 @@ impl Executor {
     }
 
     fn timeit(&mut self, call: &Call, count: usize, cell: &str) -> Result<(), Report> {
+        let code = to_time(call, count, cell)?;
         let loops = call
             .value("--loops")
             .map_or("None".to_owned(), |loops| format!("Some({loops})"));
@@ -227,19 +220,9 @@ impl Executor {
             "{MAGICS}::timeit({loops}, {runs}, || {{ #[allow(unused_braces)] let _ = ::std::hint::black_box({{ "
         );
         let (code, shift) = match &call.body {
-            Some(body) => (format!("{}{before}\n{body} }}); }});", "\n".repeat(call.line - 1)), 0),
-            None => in_place(call, &before, &call.rest.1, " }); });"),
+            Some(_) => (format!("{}{before}\n{code} }}); }});", "\n".repeat(call.line - 1)), 0),
+            None => in_place(call, &before, code, " }); });"),
         };
-        if call.body.as_deref().unwrap_or(&call.rest.1).trim().is_empty() {
-            return Err(wrong(
-                call,
-                "",
-                "there is nothing to time".to_owned(),
-                call.magic().usage,
-                count,
-                cell,
-            ));
-        }
         let (line, columns) = (call.line, shift);
         self.moved(&code, count, cell, move |at, column| {
             if at == line {
@@ -360,19 +343,18 @@ fn row(name: &str, kind: &str) -> String {
 
 fn wrong(call: &Call, word: &str, message: String, hint: &str, count: usize, cell: &str) -> Report {
     let word = if word.is_empty() { call.text.trim() } else { word };
-    let column = call.text.find(word).map_or(1, |at| call.text[..at].chars().count() + 1);
-    let error = MagicError {
-        line: call.line,
-        column,
-        width: word.chars().count(),
-        message,
-        hint: Some(hint.to_owned()),
-    };
+    let error = magic::wrong_in(call.line, &call.text, word, message, Some(hint.to_owned()));
     magic::report(&error, count, cell)
 }
 
-fn number(count: usize, name: &str) -> String {
-    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+/// The code of `%time` and `%timeit`.
+fn to_time<'a>(call: &'a Call, count: usize, cell: &str) -> Result<&'a str, Report> {
+    let code = call.body.as_deref().unwrap_or(&call.rest.1);
+    if code.trim().is_empty() {
+        let message = "there is nothing to time".to_owned();
+        return Err(wrong(call, "", message, call.magic().usage, count, cell));
+    }
+    Ok(code)
 }
 
 fn short(time: std::time::Duration) -> String {

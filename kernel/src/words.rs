@@ -19,7 +19,7 @@ pub fn sort_out(errors: &mut Vec<Diagnostic>, moved: &HashMap<String, usize>) {
             )];
             error.message = format!("`{name}` was moved in cell [{cell}]");
             error.code = None;
-        } else if let Some((message, help)) = of_cargo(&error.message).or_else(|| of_evcxr(&error.message)) {
+        } else if let Some((message, help)) = explain(&error.message) {
             error.message = message;
             error.helps = help.into_iter().collect();
             for span in &mut error.spans {
@@ -29,13 +29,23 @@ pub fn sort_out(errors: &mut Vec<Diagnostic>, moved: &HashMap<String, usize>) {
     }
 }
 
+/// A count with its noun.
+pub fn number(count: usize, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A message of evcxr's or cargo's in other words, and what to do; `None` when it is neither's, or not known.
+pub fn explain(text: &str) -> Option<(String, Option<String>)> {
+    of_evcxr(text).or_else(|| of_cargo(text))
+}
+
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(start)?;
     rest.split_once(end).map(|(name, _)| name)
 }
 
 /// What cargo says of a crate that cannot be added.
-pub fn of_cargo(text: &str) -> Option<(String, Option<String>)> {
+fn of_cargo(text: &str) -> Option<(String, Option<String>)> {
     let (_, rest) = text.split_once("error: ")?;
     let first = rest.lines().next().unwrap_or_default();
     let unreachable = [
@@ -80,6 +90,20 @@ pub fn of_cargo(text: &str) -> Option<(String, Option<String>)> {
 
 /// What evcxr says of a variable that it cannot keep.
 fn of_evcxr(text: &str) -> Option<(String, Option<String>)> {
+    if let Some(name) = between(text, "The variable `", "` is a closure") {
+        return Some((
+            format!("the closure `{name}` cannot be kept for the next cell"),
+            Some(format!(
+                "write `fn {name}(…)`, or `let {name}: Box<dyn Fn(i64) -> f64> = Box::new(|x| …);` with its own types"
+            )),
+        ));
+    }
+    if let Some(name) = between(text, "Couldn't automatically determine type of variable `", "`") {
+        return Some((
+            format!("the type of `{name}` is not known"),
+            Some(format!("write it: `let {name}: TYPE = …;`")),
+        ));
+    }
     let name = between(text, "The variable `", "` contains a reference")?;
     Some((
         format!("`{name}` borrows from another variable and cannot be kept for the next cell"),

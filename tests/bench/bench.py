@@ -76,8 +76,8 @@ class Kernel:
         self.manager.shutdown_kernel(now=False)
 
 
-def show(title, unit, samples, base):
-    """A table row: each kernel's median, its range, and the ratio to `base`."""
+def show(title, unit, samples):
+    """A table: each kernel's median, our median against it, and its samples."""
     samples = {name: values for name, values in samples.items() if values}
     middle = {name: statistics.median(values) for name, values in samples.items()}
     print(f"\n{title} [{unit}]")
@@ -96,8 +96,8 @@ def starts(names):
             info[name].append(kernel.info)
             first[name].append(kernel.first)
             kernel.close()
-    show("start to the kernel_info reply", "s", info, "ipykernel")
-    show("start to the first result, 1+1", "s", first, "evcxr_jupyter")
+    show("start to the kernel_info reply", "s", info)
+    show("start to the first result, 1+1", "s", first)
 
 
 def tch(names):
@@ -107,7 +107,7 @@ def tch(names):
             kernel = Kernel(name, SPEC["tch"][name])
             took[name] = [kernel.first]
             kernel.close()
-    show("start to the first result of a tensor", "s", took, "evcxr_jupyter")
+    show("start to the first result of a tensor", "s", took)
 
 
 def lines(names):
@@ -118,7 +118,7 @@ def lines(names):
             took[name].append(kernel.run(SPEC["lines"]["python" if name == "ipykernel" else "rust"]))
     for kernel in kernels.values():
         kernel.close()
-    show("200,000 printed lines", "s", took, "ipykernel")
+    show("200,000 printed lines", "s", took)
 
 
 def cells(names):
@@ -132,15 +132,15 @@ def cells(names):
                 seconds = kernel.run(code.replace("@", str(turn)))
                 if turn > 0:
                     took[name].append(seconds * 1000)
-        show(f"cell: {title}", "ms", took, "evcxr_jupyter")
+        show(f"cell: {title}", "ms", took)
     for count in range(SPEC["many"]):
         for kernel in kernels.values():
             kernel.run(f"let many = {count}; many + 1")
         if count in (199, 499):
             took = {name: [kernel.run(f"let more{turn} = {turn};") * 1000 for turn in range(5)] for name, kernel in kernels.items()}
-            show(f"cell: a `let` after {count + 1} cells", "ms", took, "evcxr_jupyter")
-    show("memory of kernel and worker, first result", "MB", {k: [v] for k, v in fresh.items()}, None)
-    show("memory after all these cells", "MB", {name: [kernel.memory()] for name, kernel in kernels.items()}, None)
+            show(f"cell: a `let` after {count + 1} cells", "ms", took)
+    show("memory of kernel and worker, first result", "MB", {k: [v] for k, v in fresh.items()})
+    show("memory after all these cells", "MB", {name: [kernel.memory()] for name, kernel in kernels.items()})
     for kernel in kernels.values():
         kernel.close()
 

@@ -49,6 +49,35 @@ impl Drop for Scratch {
     }
 }
 
+/// A process's parent, while it runs: one that waits to be reaped is gone for every purpose.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: state and parent.
+    let mut rest = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = rest.next()?;
+    (state != "Z").then(|| rest.next()?.parse().ok()).flatten()
+}
+
+/// Whether a process runs.
+pub fn alive(pid: i32) -> bool {
+    parent(pid).is_some()
+}
+
+/// How many processes run below one.
+pub fn below(root: i32) -> usize {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pairs: Vec<(i32, i32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let (mut found, mut next) = (0, vec![root]);
+    while let Some(of) = next.pop() {
+        for (pid, _) in pairs.iter().filter(|(_, parent)| *parent == of) {
+            found += 1;
+            next.push(*pid);
+        }
+    }
+    found
+}
+
 /// A kernel and its client.
 pub struct Kernel {
     driver: Child,

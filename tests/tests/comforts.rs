@@ -156,10 +156,7 @@ fn variables_are_listed_and_dropped() {
     assert_eq!(row("list"), "list Vec<u8> 100 elements 124");
     assert_eq!(row("k "), "k i32 4");
     let wrong = kernel.err("%del lst");
-    assert_eq!(
-        wrong.evalue(),
-        "there is no variable `lst` (line 1)".trim_end_matches(" (line 1)")
-    );
+    assert_eq!(wrong.evalue(), "there is no variable `lst`");
     assert!(
         wrong.traceback().contains("did you mean list?"),
         "{}",

@@ -2,32 +2,8 @@
 //!
 //! 100 cells; `LIGHTCELL_SOAK=1000` by hand for more.
 
-use lightcell_tests::Kernel;
+use lightcell_tests::{Kernel, below};
 use serde_json::json;
-
-/// Processes below one, without those that are just ending.
-fn below(root: i32) -> usize {
-    let stat = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let parent = |pid: i32| -> Option<i32> {
-        let text = stat(pid);
-        let mut rest = text.rsplit_once(')')?.1.split_whitespace();
-        let state = rest.next()?;
-        (state != "Z").then(|| rest.next()?.parse().ok()).flatten()
-    };
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let pids: Vec<i32> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    let pairs: Vec<(i32, i32)> = pids.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
-    let (mut found, mut next) = (0, vec![root]);
-    while let Some(of) = next.pop() {
-        for (pid, _) in pairs.iter().filter(|(_, parent)| *parent == of) {
-            found += 1;
-            next.push(*pid);
-        }
-    }
-    found
-}
 
 #[test]
 fn a_long_session_of_mixed_cells_loses_nothing() {

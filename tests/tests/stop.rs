@@ -1,6 +1,6 @@
 //! The stop button, the end of a kernel, and what they leave behind.
 
-use lightcell_tests::{Kernel, home};
+use lightcell_tests::{Kernel, alive, home};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -106,18 +106,6 @@ fn a_kernel_leaves_nothing_behind() {
     let cell = next.err("1 + 1");
     assert!(cell.evalue().contains("all variables are lost"), "{}", cell.evalue());
     assert_eq!(next.ok("2 + 2").value(), "4");
-}
-
-fn alive(pid: i32) -> bool {
-    // A process that waits to be reaped is gone for every purpose.
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .trim_start()
-            .starts_with('Z')
-    })
 }
 
 fn kill(pid: i32) {

@@ -154,8 +154,7 @@ fn cell_magic(cell: &str) -> Result<Option<Call>, MagicError> {
     let mut call = parse(lines[index], index + 1)?;
     match call.magic().takes {
         Takes::Cell | Takes::LineOrCell => {
-            let below: Vec<&str> = lines[index + 1..].to_vec();
-            call.body = Some(below.iter().map(|line| format!("{line}\n")).collect());
+            call.body = Some(lines[index + 1..].iter().map(|line| format!("{line}\n")).collect());
             Ok(Some(call))
         }
         // As a line among others.

@@ -111,20 +111,32 @@ impl<const N: usize> ConvConfig<N> {
     /// Makes the layer. Groups that do not fit make the model an error.
     pub fn build(self, path: Path) -> Conv<N> {
         let groups = groups(&path, self.groups, self.inputs, self.outputs);
-        let mut shape = vec![self.outputs, self.inputs / groups];
-        shape.extend(self.kernel);
-        let fan_in = shape[1..].iter().product();
+        let channels = [self.outputs, self.inputs / groups];
+        let (weight, bias) = parameters(&path, channels, &self.kernel, self.bias.then_some(self.outputs));
         Conv {
-            weight: path.trained("weight", &init::weight(&shape, fan_in)),
-            bias: self
-                .bias
-                .then(|| path.trained("bias", &init::bias(self.outputs, fan_in))),
+            weight,
+            bias,
             stride: [1; N],
             padding: [0; N],
             dilation: [1; N],
             groups,
         }
     }
+}
+
+/// Weight and bias: the weight's first two sizes and its kernel, and how many outputs have a bias. As PyTorch does for
+/// transposed convolutions too, the second of the sizes counts as the inputs.
+pub(super) fn parameters(
+    path: &Path,
+    channels: [i64; 2],
+    kernel: &[i64],
+    biased: Option<i64>,
+) -> (Tensor, Option<Tensor>) {
+    let shape: Vec<i64> = channels.iter().chain(kernel).copied().collect();
+    let fan_in = shape[1..].iter().product();
+    let weight = path.trained("weight", &init::weight(&shape, fan_in));
+    let bias = biased.map(|outputs| path.trained("bias", &init::bias(outputs, fan_in)));
+    (weight, bias)
 }
 
 /// The groups, or 1 and a fault when they do not fit.

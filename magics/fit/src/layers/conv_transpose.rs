@@ -1,7 +1,7 @@
 //! Transposed convolutions, which make the picture larger.
 
-use super::conv::{Sizes, groups};
-use super::{init, module};
+use super::conv::{Sizes, groups, parameters};
+use super::module;
 use crate::path::Path;
 use tch::Tensor;
 
@@ -80,15 +80,11 @@ impl<const N: usize> ConvTransposeConfig<N> {
     /// Makes the layer. Groups that do not fit make the model an error.
     pub fn build(self, path: Path) -> ConvTranspose<N> {
         let groups = groups(&path, self.groups, self.inputs, self.outputs);
-        let mut shape = vec![self.inputs, self.outputs / groups];
-        shape.extend(self.kernel);
-        // PyTorch takes the weight's second dimension for the inputs, here too.
-        let fan_in = shape[1..].iter().product();
+        let channels = [self.inputs, self.outputs / groups];
+        let (weight, bias) = parameters(&path, channels, &self.kernel, self.bias.then_some(self.outputs));
         ConvTranspose {
-            weight: path.trained("weight", &init::weight(&shape, fan_in)),
-            bias: self
-                .bias
-                .then(|| path.trained("bias", &init::bias(self.outputs, fan_in))),
+            weight,
+            bias,
             stride: [1; N],
             padding: [0; N],
             output_padding: [0; N],

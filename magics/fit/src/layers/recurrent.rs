@@ -95,6 +95,9 @@ impl RecurrentConfig {
     }
 }
 
+/// Input, state, weights, and then: has biases, layers, dropout, in training, both directions, batch first.
+type Recurrence = fn(&Tensor, &Tensor, &[Tensor], bool, i64, f64, bool, bool, bool) -> (Tensor, Tensor);
+
 impl Cells {
     fn new(mut config: RecurrentConfig, path: &Path, gates: i64) -> Cells {
         config.dropout = init::probability(path, config.dropout);
@@ -122,6 +125,22 @@ impl Cells {
             config,
             mode: path.mode(),
         }
+    }
+
+    /// One of tch's recurrent functions with one state.
+    fn run(&self, function: Recurrence, x: &Tensor, state: &Tensor) -> (Tensor, Tensor) {
+        let config = &self.config;
+        function(
+            x,
+            state,
+            &self.weights,
+            config.bias,
+            config.num_layers,
+            config.dropout,
+            self.mode.training(),
+            config.bidirectional,
+            config.batch_first,
+        )
     }
 
     /// A state of zeros for this input.
@@ -158,17 +177,7 @@ impl RNN {
 
     /// From this state, `[layers, n, hidden]`.
     pub fn forward_from(&self, x: &Tensor, state: &Tensor) -> (Tensor, Tensor) {
-        let (cells, config) = (&self.0, &self.0.config);
-        x.rnn_tanh(
-            state,
-            &cells.weights,
-            config.bias,
-            config.num_layers,
-            config.dropout,
-            cells.mode.training(),
-            config.bidirectional,
-            config.batch_first,
-        )
+        self.0.run(Tensor::rnn_tanh, x, state)
     }
 }
 
@@ -238,16 +247,6 @@ impl GRU {
 
     /// From this state, `[layers, n, hidden]`.
     pub fn forward_from(&self, x: &Tensor, state: &Tensor) -> (Tensor, Tensor) {
-        let (cells, config) = (&self.0, &self.0.config);
-        x.gru(
-            state,
-            &cells.weights,
-            config.bias,
-            config.num_layers,
-            config.dropout,
-            cells.mode.training(),
-            config.bidirectional,
-            config.batch_first,
-        )
+        self.0.run(Tensor::gru, x, state)
     }
 }
