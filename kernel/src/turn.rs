@@ -302,41 +302,26 @@ fn row(name: &str, kind: &str) -> String {
         .replace("alloc::", "")
         .replace("core::", "")
         .replace("tch::", "");
-    let starts = |types: &[&str]| {
-        types
-            .iter()
-            .any(|of| short.rsplit("::").next().is_some_and(|last| last.starts_with(of)) || short.starts_with(of))
-    };
-    let (holds, bytes) = if starts(&["Tensor"]) && !short.contains("<") {
-        (
+    // Of `collections::HashMap<K, V>`: `HashMap`.
+    let head = short.split('<').next().unwrap_or_default();
+    let (holds, bytes) = match head.rsplit("::").next().unwrap_or_default() {
+        "Tensor" => (
             format!("format!(\"{{:?}} {{:?}} {{:?}}\", {name}.size(), {name}.kind(), {name}.device())"),
             format!("{name}.numel() * {name}.kind().elt_size_in_bytes()"),
-        )
-    } else if kind.contains("Vec<") && starts(&["vec::Vec<", "Vec<"]) {
-        (
+        ),
+        "Vec" => (
             format!("format!(\"{{}} elements\", {name}.len())"),
             format!("::std::mem::size_of_val(&{name}) + ::std::mem::size_of_val(&{name}[..])"),
-        )
-    } else if starts(&["string::String", "String"]) {
-        (
+        ),
+        "String" => (
             format!("format!(\"{{}} bytes of text\", {name}.len())"),
             format!("::std::mem::size_of_val(&{name}) + {name}.capacity()"),
-        )
-    } else if ["HashMap<", "BTreeMap<", "HashSet<", "BTreeSet<", "VecDeque<"]
-        .iter()
-        .any(|of| {
-            short
-                .split('<')
-                .next()
-                .is_some_and(|head| head.ends_with(of.trim_end_matches('<')))
-        })
-    {
-        (
+        ),
+        "HashMap" | "BTreeMap" | "HashSet" | "BTreeSet" | "VecDeque" => (
             format!("format!(\"{{}} elements\", {name}.len())"),
             format!("::std::mem::size_of_val(&{name})"),
-        )
-    } else {
-        ("String::new()".to_owned(), format!("::std::mem::size_of_val(&{name})"))
+        ),
+        _ => ("String::new()".to_owned(), format!("::std::mem::size_of_val(&{name})")),
     };
     format!("({name:?}, {short:?}, {holds}, {bytes})")
 }
@@ -401,6 +386,24 @@ mod tests {
         let many = call("%timeit f(1)");
         let (code, shift) = in_place(&many, "a long beginning ", &many.rest.1, " }");
         assert_eq!((code.as_str(), shift), ("a long beginning f(1) }", 9));
+    }
+
+    #[test]
+    fn a_variable_is_shown_by_the_head_of_its_type() {
+        let asks = |kind: &str, what: &str| row("v", kind).contains(what);
+        assert!(asks("tch::Tensor", "v.size()") && asks("Tensor", "v.size()"));
+        assert!(asks("std::vec::Vec<tch::Tensor>", "&v[..]"));
+        assert!(asks("std::collections::HashMap<String, std::vec::Vec<u8>>", "v.len()"));
+        for plain in [
+            "std::collections::HashMap<String, std::vec::Vec<u8>>",
+            "Option<Vec<u8>>",
+            "(Vec<u8>, i32)",
+        ] {
+            assert!(!asks(plain, "&v[..]"), "{plain}");
+        }
+        for plain in ["lightcell::TensorDataset", "Option<Tensor>", "StringPool"] {
+            assert!(asks(plain, "String::new(), ::std::mem::size_of_val(&v))"), "{plain}");
+        }
     }
 
     #[test]

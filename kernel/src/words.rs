@@ -46,7 +46,10 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
 
 /// What cargo says of a crate that cannot be added.
 fn of_cargo(text: &str) -> Option<(String, Option<String>)> {
-    let (_, rest) = text.split_once("error: ")?;
+    // At the beginning of a line: a user's own `compile_error!` may hold the word.
+    let rest = text
+        .strip_prefix("error: ")
+        .or_else(|| Some(text.split_once("\nerror: ")?.1))?;
     let first = rest.lines().next().unwrap_or_default();
     let unreachable = [
         "Could not resolve host",
@@ -170,6 +173,11 @@ mod tests {
             message("error: failed to read `/a/b/Cargo.toml`"),
             "there is no crate in /a/b|"
         );
+    }
+
+    #[test]
+    fn a_users_own_words_stay() {
+        assert_eq!(sorted(None, "my error: 3 is odd").message, "my error: 3 is odd");
     }
 
     #[test]

@@ -155,6 +155,14 @@ fn variables_are_listed_and_dropped() {
     assert_eq!(row("x "), "x Tensor [3, 4] Float Cpu 48");
     assert_eq!(row("list"), "list Vec<u8> 100 elements 124");
     assert_eq!(row("k "), "k i32 4");
+    // Types whose names begin like a tensor's, or hold a vector.
+    kernel.ok(
+        "let set = TensorDataset::new(Tensor::zeros([3, 4], (Kind::Float, Device::Cpu)), Tensor::zeros([3], (Kind::Int64, Device::Cpu)))?;\n\
+         let map = std::collections::HashMap::from([(1, vec![2u8])]);",
+    );
+    assert_eq!(kernel.ok("%whos").all("display_data").len(), 1);
+    kernel.ok("%del set");
+    kernel.ok("%del map");
     let wrong = kernel.err("%del lst");
     assert_eq!(wrong.evalue(), "there is no variable `lst`");
     assert!(

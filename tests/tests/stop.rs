@@ -101,6 +101,8 @@ fn a_kernel_leaves_nothing_behind() {
     assert!(left.is_empty(), "{left:?}");
 
     // The worker's supervisor killed from outside: said, and the next cell runs.
+    // (With a variable, so that the library is loaded: a death while it is loaded loses nothing, and it is loaded again.)
+    next.ok("let lost = 1;");
     let supervisor: i32 = next.ok("std::os::unix::process::parent_id()").value().parse().unwrap();
     kill(supervisor);
     let cell = next.err("1 + 1");
