@@ -136,7 +136,7 @@ pub(crate) fn run(
         model: about.model.to_owned(),
         device: device_name(pass.state.progress.device),
         first_epoch,
-        max_epochs: pass.last_epoch,
+        max_epochs: pass.expected_epochs(),
         train_batches: pass.train_batches,
         val_batches: pass.val_batches,
         parameters: about.parameters,
@@ -198,7 +198,7 @@ impl Loop<'_> {
         };
         self.last_epoch = match self.trainer.fast_dev_run {
             Some(_) => progress.epoch + 1,
-            None => epoch.saturating_add(self.trainer.max_epochs),
+            None => epoch.saturating_add(self.trainer.epochs()),
         };
         let steps = u64::try_from(self.trainer.max_steps).ok();
         self.last_step = steps.map(|steps| step.saturating_add(steps));
@@ -247,7 +247,7 @@ impl Loop<'_> {
                 "a whole number counts batches, a number with a point is a share of them: 1 is one batch, 1.0 is all",
             ));
         }
-        let epochs = self.last_epoch.saturating_sub(self.state.progress.epoch);
+        let epochs = self.expected_epochs().saturating_sub(self.state.progress.epoch);
         let accumulate = self.trainer.accumulate_grad_batches;
         let steps = self.train_batches.div_ceil(accumulate).saturating_mul(epochs);
         let left = self
@@ -324,6 +324,21 @@ impl Loop<'_> {
         }
         self.say_why();
         Ok(Status::Completed)
+    }
+
+    /// Index after the last epoch; `u64::MAX` when nobody knows.
+    fn expected_epochs(&self) -> u64 {
+        let progress = &*self.state.progress;
+        let steps = self.train_batches.div_ceil(self.trainer.accumulate_grad_batches).max(1);
+        let epochs = |last: u64| {
+            let ended = self
+                .fitting_partial()
+                .map_or(0, |partial| partial.batch / self.trainer.accumulate_grad_batches);
+            let left = last.saturating_sub(progress.step).saturating_add(ended);
+            progress.epoch.saturating_add(left.div_ceil(steps))
+        };
+        self.last_step
+            .map_or(self.last_epoch, |last| self.last_epoch.min(epochs(last)))
     }
 
     fn steps_done(&self) -> bool {

@@ -236,6 +236,13 @@ impl Scheduler {
             _ => state.epochs >= state.total_epochs,
         };
         let spans = matches!(&self.plan.schedule, Some(Schedule { form: Form::Curve(curve), .. }) if curve.spans_run());
+        if spans && (steps, epochs) == (u64::MAX, u64::MAX) {
+            return Err(Error::new(
+                Kind::Option,
+                "the schedule spans the run, and nothing says how long the run is",
+            )
+            .hint("set max_epochs or max_steps, or the schedule's own length"));
+        }
         if over && spans {
             (state.steps, state.epochs) = (0, 0);
         }

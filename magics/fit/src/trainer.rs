@@ -88,7 +88,7 @@ pub enum Compat {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Trainer {
-    pub(crate) max_epochs: u64,
+    pub(crate) max_epochs: Option<i64>,
     pub(crate) max_steps: i64,
     pub(crate) limit_train_batches: Limit,
     pub(crate) limit_val_batches: Limit,
@@ -117,7 +117,7 @@ pub struct Trainer {
 impl Default for Trainer {
     fn default() -> Trainer {
         Trainer {
-            max_epochs: 10,
+            max_epochs: None,
             max_steps: -1,
             limit_train_batches: Limit::Fraction(1.0),
             limit_val_batches: Limit::Fraction(1.0),
@@ -159,20 +159,6 @@ impl Trainer {
             .map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))?;
         let batches = trainer.fast_dev_run.unwrap_or(0);
         Ok(trainer.fast_dev_run(batches))
-    }
-
-    /// Epochs to train; 10.
-    #[must_use]
-    pub fn max_epochs(mut self, epochs: u64) -> Trainer {
-        self.max_epochs = epochs;
-        self
-    }
-
-    /// Optimizer steps of this run after which to end, should its epochs not end before; -1 for no limit.
-    #[must_use]
-    pub fn max_steps(mut self, steps: i64) -> Trainer {
-        self.max_steps = steps;
-        self
     }
 
     /// Training batches in an epoch: `10` or `0.5`; `1.0`.
@@ -284,10 +270,13 @@ impl Trainer {
                     .hint("a whole number counts batches, a number between 0.0 and 1.0 is a share of them"));
             }
         }
-        if self.max_steps < -1 {
-            return Err(
-                Error::new(Kind::Option, format!("max-steps cannot be {}", self.max_steps)).hint("-1 is no limit"),
-            );
+        for (name, value) in [
+            ("max-epochs", self.max_epochs.unwrap_or(0)),
+            ("max-steps", self.max_steps),
+        ] {
+            if value < -1 {
+                return Err(Error::new(Kind::Option, format!("{name} cannot be {value}")).hint("-1 is no limit"));
+            }
         }
         if self.accumulate_grad_batches == 0 {
             return Err(
@@ -377,6 +366,10 @@ mod tests {
         assert_eq!(
             error(r#"{"limit_train_batches": -3}"#),
             format!("limit-train-batches cannot be -3{hint}")
+        );
+        assert_eq!(
+            error(r#"{"max_epochs": -2}"#),
+            "max-epochs cannot be -2\nhint: -1 is no limit"
         );
         assert_eq!(
             error(r#"{"max_steps": -2}"#),

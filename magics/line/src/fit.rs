@@ -62,9 +62,13 @@ fn options(call: &Call) -> FitOptions {
     all
 }
 
+/// Flags that end a run by themselves: the default of `--max-epochs` is not for runs with one of them.
+const ENDS: [&str; 2] = ["--max-steps", "--max-time"];
+
 fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
     let given = call.value(flag.name);
-    let text = given.or((!flag.default.is_empty()).then_some(flag.default))?;
+    let ends = flag.name == "--max-epochs" && ENDS.iter().any(|name| call.value(name).is_some());
+    let text = given.or((!flag.default.is_empty() && !ends).then_some(flag.default))?;
     let value = match flag.kind {
         Kind::Switch => Value::Bool(true),
         Kind::Text => Value::String(text.to_owned()),
@@ -95,6 +99,18 @@ mod tests {
         assert_eq!(
             json,
             r#"{"accelerator":"auto","limit_train_batches":1.0,"limit_val_batches":1.0,"max_epochs":10,"max_steps":-1}"#
+        );
+    }
+
+    #[test]
+    fn epochs_have_no_default_where_steps_or_time_end_the_run() {
+        for line in ["%fit Net data --max-steps 7", "%fit Net data --max-time 00:00:01:00"] {
+            assert!(!fit(line).options.contains_key("max_epochs"), "{line}");
+        }
+        let options = fit("%fit Net data --max-steps 7 --epochs -1").options;
+        assert_eq!(
+            (&options["max_epochs"], &options["max_steps"]),
+            (&Value::from(-1), &Value::from(7))
         );
     }
 

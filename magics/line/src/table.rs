@@ -194,9 +194,9 @@ pub const TABLE: &[Magic] = &[
             Flag {
                 name: "--max-epochs",
                 aliases: &["--epochs"],
-                kind: Kind::Count,
+                kind: Kind::Int,
                 default: "10",
-                about: "epochs to train",
+                about: "epochs to train; -1: no limit, and so with --max-steps or --max-time alone",
             },
             Flag {
                 name: "--max-steps",
