@@ -24,6 +24,11 @@ pub trait Batch: Debug + 'static {
 
     /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
     fn shapes(&self) -> String;
+
+    /// Whether all numbers in it are numbers: asked for when a loss is none, to say why.
+    fn is_finite(&self) -> bool {
+        true
+    }
 }
 
 impl Batch for Tensor {
@@ -41,6 +46,10 @@ impl Batch for Tensor {
 
     fn shapes(&self) -> String {
         format!("{:?}", self.size())
+    }
+
+    fn is_finite(&self) -> bool {
+        crate::looping::is_finite(self)
     }
 }
 
@@ -66,6 +75,11 @@ macro_rules! tuple_batches {
                 let ($($part,)+) = self;
                 joined(&[$($part.shapes()),+])
             }
+
+            fn is_finite(&self) -> bool {
+                let ($($part,)+) = self;
+                $($part.is_finite())&&+
+            }
         })*
     };
 }
@@ -83,6 +97,10 @@ impl Batch for Vec<Tensor> {
 
     fn shapes(&self) -> String {
         joined(&self.iter().map(Batch::shapes).collect::<Vec<_>>())
+    }
+
+    fn is_finite(&self) -> bool {
+        self.iter().all(Batch::is_finite)
     }
 }
 

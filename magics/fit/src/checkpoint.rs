@@ -3,7 +3,7 @@
 //!
 //! One safetensors file. Tensors: `model.*` under PyTorch's names, `optim.<parameter>.<slot>`, `history.step_losses`, and
 //! `grad.*` when it was written amid a window of accumulation. Texts in JSON in its metadata: `lightcell` (versions),
-//! `model`, `hyper_parameters`, `loops`, `sampler`, `lr_schedulers`, `callbacks`, `history`. The random state needs no more
+//! `model`, `hyper_parameters`, `loops`, `sampler`, `lr_schedulers`, `callbacks`, `module`, `history`. The random state needs no more
 //! than `sampler`: the order of the samples is a function of seed and epoch, and libtorch's generator is seeded from seed,
 //! epoch and batch before each batch.
 
@@ -33,6 +33,8 @@ pub(crate) struct Parts<'a> {
     pub losses: &'a [f64],
     pub model: &'a str,
     pub hparams: &'a Value,
+    /// What the module keeps beside its parameters.
+    pub module: &'a Value,
 }
 
 /// Writes the run.
@@ -78,6 +80,7 @@ pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> 
         ),
         ("lr_schedulers", json!([parts.optimizer.schedule_state()])),
         ("callbacks", callbacks.clone()),
+        ("module", parts.module.clone()),
         ("history", json!(records)),
     ];
     let texts: Metadata = texts
@@ -130,6 +133,18 @@ pub(crate) fn callbacks(path: &Path) -> Result<Value> {
     Texts::read(path)?.get("callbacks")
 }
 
+/// What the module keeps in a file beside its parameters; nothing in one without it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn module(path: &Path) -> Result<Value> {
+    let texts = file::read_metadata(path)?;
+    match texts.contains_key("module") {
+        true => Texts { path, texts }.get("module"),
+        false => Ok(Value::Object(Map::new())),
+    }
+}
+
 /// Loads the parameters and buffers of a checkpoint, or of a file with nothing else.
 ///
 /// # Errors
@@ -176,7 +191,7 @@ fn fits(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
         .hint("make the model with the code and hyperparameters that it was trained with"))
 }
 
-fn copy(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn copy(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
     let _guard = tch::no_grad_guard();
     let mut ours: HashMap<String, Tensor> = store.state_dict().into_iter().collect();
     for (name, tensor) in given {

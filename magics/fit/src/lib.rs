@@ -12,6 +12,7 @@ mod checkpoint;
 mod csv_logger;
 mod data;
 mod error;
+mod evaluation;
 mod fit;
 mod history;
 mod layers;
@@ -35,6 +36,7 @@ pub use callbacks::{Callback, EarlyStopping, EarlyStoppingReason, ModelCheckpoin
 pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
+pub use evaluation::Evaluation;
 pub use fit::Fit;
 pub use history::{EpochRecord, History};
 pub use layers::*;
@@ -52,20 +54,22 @@ pub use schedule::{
 pub use show::image_grid;
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 #[doc(hidden)]
-pub use {serde, tch};
+pub use {serde, serde_json, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
+    pub use crate::Stage;
     pub use crate::hparams;
     pub use crate::layers::*;
     pub use crate::{
         Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
-        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule,
-        Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
-        PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store, TensorDataset,
-        ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        DataLoader, DataModule, Dataset, EarlyStopping, Error, Evaluation, ExponentialLR, Fit, HParams, LambdaLR,
+        LightningModule, Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup,
+        Path, PlateauMode, PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store,
+        TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
+    pub use serde_json::Value;
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};
 }
 

@@ -5,7 +5,8 @@ use crate::looping::Progress;
 use crate::optim::{Optim, Optimizer};
 use crate::path::Store;
 use crate::trainer::{Trainer, device_name};
-use lightcell_events::run::Status;
+use lightcell_events::run::{Stage, Status};
+use tch::Tensor;
 
 /// A device, a seed and a place for parameters: what a model is made on.
 ///
@@ -89,4 +90,30 @@ pub(crate) fn own_name(full: &'static str) -> &'static str {
 /// Text of the hyperparameters as JSON; nothing when they are none.
 pub(crate) fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// The loader of a stage that is no training.
+///
+/// # Errors
+/// When the data cannot be loaded, or are not there.
+pub(crate) fn loader<L>(loader: Result<Option<L>>, stage: Stage) -> Result<L> {
+    let loader = loader.map_err(|error| error.at("the data cannot be loaded"))?;
+    let (data, hint) = match stage {
+        Stage::Test => ("test data", "`data.test(…)` adds them"),
+        Stage::Predict => (
+            "data to predict from",
+            "`data.test(…)` adds them, or a DataModule's `predict_dataloader`",
+        ),
+        _ => ("validation data", "`data.val(…)` adds them"),
+    };
+    loader.ok_or_else(|| Error::new(Kind::Data, format!("there are no {data}")).hint(hint))
+}
+
+/// A copy of all parameters and buffers.
+///
+/// # Errors
+/// When the device has no memory for it.
+pub(crate) fn kept(store: &Store) -> Result<Vec<(String, Tensor)>> {
+    let copy = |(name, tensor): (String, Tensor)| Ok((name, tensor.f_detach()?.copy()));
+    store.state_dict().into_iter().map(copy).collect()
 }

@@ -1,8 +1,12 @@
 //! The settings of a run, under PyTorch Lightning's names.
 
+mod evaluating;
 mod files;
 mod limits;
+mod switches;
+mod validation;
 
+pub(crate) use evaluating::joined;
 pub(crate) use limits::Duration;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
@@ -105,7 +109,15 @@ pub struct Trainer {
     pub(crate) min_epochs: u64,
     pub(crate) min_steps: u64,
     pub(crate) max_time: Option<Duration>,
-    pub(crate) check_val_every_n_epoch: u64,
+    pub(crate) check_val_every_n_epoch: Option<u64>,
+    pub(crate) val_check_interval: Limit,
+    pub(crate) num_sanity_val_steps: i64,
+    pub(crate) overfit_batches: Limit,
+    pub(crate) limit_test_batches: Limit,
+    pub(crate) limit_predict_batches: Limit,
+    pub(crate) deterministic: bool,
+    pub(crate) benchmark: Option<bool>,
+    pub(crate) detect_anomaly: bool,
     pub(crate) logger: Option<LoggerName>,
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
@@ -134,7 +146,15 @@ impl Default for Trainer {
             min_epochs: 0,
             min_steps: 0,
             max_time: None,
-            check_val_every_n_epoch: 1,
+            check_val_every_n_epoch: Some(1),
+            val_check_interval: Limit::Fraction(1.0),
+            num_sanity_val_steps: 2,
+            overfit_batches: Limit::Fraction(0.0),
+            limit_test_batches: Limit::Fraction(1.0),
+            limit_predict_batches: Limit::Fraction(1.0),
+            deterministic: false,
+            benchmark: None,
+            detect_anomaly: false,
             logger: None,
             log_every_n_steps: 50,
             model_checkpoint: None,
@@ -262,6 +282,10 @@ impl Trainer {
         for (name, limit) in [
             ("limit-train-batches", self.limit_train_batches),
             ("limit-val-batches", self.limit_val_batches),
+            ("limit-test-batches", self.limit_test_batches),
+            ("limit-predict-batches", self.limit_predict_batches),
+            ("overfit-batches", self.overfit_batches),
+            ("val-check-interval", self.val_check_interval),
         ] {
             if let Limit::Fraction(share) = limit
                 && !(0.0..=1.0).contains(&share)
@@ -278,12 +302,16 @@ impl Trainer {
                 return Err(Error::new(Kind::Option, format!("{name} cannot be {value}")).hint("-1 is no limit"));
             }
         }
+        if self.num_sanity_val_steps < -1 {
+            let error = format!("num-sanity-val-steps cannot be {}", self.num_sanity_val_steps);
+            return Err(Error::new(Kind::Option, error).hint("-1 checks all validation batches, 0 none"));
+        }
         if self.accumulate_grad_batches == 0 {
             return Err(
                 Error::new(Kind::Option, "accumulate-grad-batches cannot be 0").hint("1 makes a step of each batch")
             );
         }
-        if self.check_val_every_n_epoch == 0 {
+        if self.check_val_every_n_epoch == Some(0) {
             return Err(Error::new(Kind::Option, "check-val-every-n-epoch cannot be 0")
                 .hint("1 validates after each epoch; `limit-val-batches 0` never does"));
         }

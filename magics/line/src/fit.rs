@@ -72,8 +72,9 @@ fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
     let value = match flag.kind {
         Kind::Switch => Value::Bool(true),
         Kind::Text => Value::String(text.to_owned()),
+        Kind::CountOrNone if text == "none" => Value::Null,
         // As typed: 1 is a count, 1.0 a share.
-        Kind::Count | Kind::Int | Kind::Number | Kind::Limit => {
+        Kind::Count | Kind::CountOrNone | Kind::Int | Kind::Number | Kind::Limit => {
             let whole = text.parse::<i64>().map(Value::from);
             whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()?
         }
@@ -135,6 +136,20 @@ mod tests {
         );
         assert_eq!(callback("model_checkpoint"), r#"{"mode":"max","monitor":"val_acc"}"#);
         assert!(!watched.contains_key("mode") && !watched.contains_key("patience"));
+        let line = "%fit Net data --check-val-every-n-epoch none --val-check-interval 500 --deterministic --num-sanity-val-steps -1";
+        let validating = serde_json::to_string(&fit(line).options).unwrap();
+        for part in [
+            r#""check_val_every_n_epoch":null"#,
+            r#""val_check_interval":500"#,
+            r#""deterministic":true"#,
+            r#""num_sanity_val_steps":-1"#,
+        ] {
+            assert!(validating.contains(part), "{part}: {validating}");
+        }
+        assert_eq!(
+            fit("%fit Net data --check-val-every-n-epoch 2").options["check_val_every_n_epoch"],
+            Value::from(2)
+        );
         assert_eq!(options["gradient_clip_val"], Value::from(0.5));
         assert_eq!(options["accumulate_grad_batches"], Value::from(4));
     }

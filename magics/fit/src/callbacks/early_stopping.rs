@@ -143,6 +143,16 @@ impl EarlyStopping {
         self.state.reason
     }
 
+    /// Looks at the metric, and ends the run when that is due.
+    fn check(&mut self, run: &mut Run) -> Result<()> {
+        let value = monitored("EarlyStopping", &self.monitor, run)?;
+        if let Some(reason) = self.look(value) {
+            self.state.stopped_epoch = run.epoch();
+            run.stop(format!("EarlyStopping: {reason}"));
+        }
+        Ok(())
+    }
+
     /// Looks at a value, in Lightning's order; a sentence when the run is to end.
     fn look(&mut self, value: f64) -> Option<String> {
         use EarlyStoppingReason as Reason;
@@ -199,12 +209,11 @@ impl Callback for EarlyStopping {
     }
 
     fn on_train_epoch_end(&mut self, run: &mut Run) -> Result<()> {
-        let value = monitored("EarlyStopping", &self.monitor, run)?;
-        if let Some(reason) = self.look(value) {
-            self.state.stopped_epoch = run.epoch();
-            run.stop(format!("EarlyStopping: {reason}"));
-        }
-        Ok(())
+        if run.within { Ok(()) } else { self.check(run) }
+    }
+
+    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
+        if run.within { self.check(run) } else { Ok(()) }
     }
 
     fn monitors(&self) -> bool {

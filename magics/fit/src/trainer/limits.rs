@@ -1,4 +1,4 @@
-//! How long a run lasts, and how often it validates.
+//! How long a run lasts.
 
 use super::Trainer;
 use serde::{Deserialize, Deserializer};
@@ -97,13 +97,6 @@ impl Trainer {
     #[must_use]
     pub fn max_time(mut self, time: std::time::Duration) -> Trainer {
         self.max_time = Some(Duration(time));
-        self
-    }
-
-    /// Epochs from one validation to the next; 1. Callbacks that monitor a metric look after a validation only.
-    #[must_use]
-    pub fn check_val_every_n_epoch(mut self, epochs: u64) -> Trainer {
-        self.check_val_every_n_epoch = epochs;
         self
     }
 }
