@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod evaluating;
 mod events;
+mod faults;
 mod hooks;
 mod limits;
 mod names;
