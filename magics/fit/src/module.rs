@@ -2,8 +2,8 @@
 
 mod step;
 
-pub(crate) use step::Value;
 pub use step::{Loggable, Step, ValueBox};
+pub(crate) use step::{Value, number};
 
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};

@@ -5,7 +5,7 @@ use super::{Hook, Loop, Partial, Pass, place};
 use crate::callbacks::Action;
 use crate::error::{Error, Kind, Result};
 use crate::means::{self, Means};
-use crate::module::{Step, Value};
+use crate::module::{Step, Value, number};
 use crate::optim::Optimizer;
 use crate::steps::guarded;
 use crate::trainer::{ClipAlgorithm, Compat, Trainer};
@@ -282,7 +282,7 @@ impl Loop<'_> {
         // On the CPU a value is there when the step returns, and reading costs nothing.
         if self.state.progress.device == Device::Cpu {
             // Before the step: the parameters stay good.
-            let value = f64::try_from(loss.reshape([-1]).get(0))?;
+            let value = number(&loss)?;
             self.good(self.state.progress.step + 1, value, true)?;
             sum.number += value / window.size as f64;
         } else {
@@ -348,7 +348,7 @@ impl Loop<'_> {
 
     /// A step that computes the loss of the batch several times. What the step logs then is not kept.
     fn step_again(&mut self, batch: u64, loss: &Tensor) -> Result<()> {
-        let first = f64::try_from(loss.reshape([-1]).get(0))?;
+        let first = number(loss)?;
         let at = (
             self.state.progress.epoch,
             self.state.progress.step,
@@ -365,7 +365,7 @@ impl Loop<'_> {
                 optimizer.zero_grad();
                 loss.f_backward()?;
                 clip(trainer, optimizer)?;
-                Ok(f64::try_from(loss.reshape([-1]).get(0))?)
+                number(&loss)
             })
         };
         self.state.optimizer.step_again(first, &mut again)

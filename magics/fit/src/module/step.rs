@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use lightcell_events::run::Stage;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Where in the run a step is, and its logbook.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Value {
         match self {
             Value::Number(number) => *number,
             // Its size was checked when it was logged.
-            Value::Tensor(tensor) => f64::try_from(tensor.reshape([-1]).get(0)).unwrap_or(f64::NAN),
+            Value::Tensor(tensor) => number(tensor).unwrap_or(f64::NAN),
         }
     }
 }
@@ -57,7 +57,28 @@ pub struct ValueBox(pub(crate) Value);
 
 impl Loggable for Tensor {
     fn value(&self) -> ValueBox {
-        ValueBox(Value::Tensor(self.detach()))
+        ValueBox(logged(self))
+    }
+}
+
+/// On the CPU a value is there when the step computed it, and reading it costs less than keeping it.
+fn logged(tensor: &Tensor) -> Value {
+    if tensor.defined() && tensor.device() == Device::Cpu && tensor.numel() == 1 {
+        Value::Number(number(tensor).unwrap_or(f64::NAN))
+    } else {
+        Value::Tensor(tensor.detach())
+    }
+}
+
+/// The number in a tensor with one element.
+///
+/// # Errors
+/// libtorch's own; a device that failed says so here.
+pub(crate) fn number(tensor: &Tensor) -> Result<f64> {
+    match tensor.dim() {
+        0 => Ok(tensor.f_double_value(&[])?),
+        1 => Ok(tensor.f_double_value(&[0])?),
+        _ => Ok(tensor.f_reshape([1])?.f_double_value(&[0])?),
     }
 }
 
