@@ -2,6 +2,9 @@
 //!
 //! Ten rounds; `LIGHTCELL_KILLS=100` makes a hundred of them by hand.
 
+mod common;
+
+use common::{Hp, Net, samples};
 use lightcell::prelude::*;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,37 +13,17 @@ use std::time::{Duration, Instant};
 /// In its environment the child finds the folder of its checkpoints.
 const FOLDER: &str = "LIGHTCELL_TEST_TRAINS_UNTIL_KILLED";
 
-lightcell::hparams! { Hp { hidden: i64 = 3000 } }
-
-struct Net(Linear, Linear);
-
-impl LightningModule for Net {
-    type HParams = Hp;
-    type Batch = (Tensor, Tensor);
-    fn new(p: &Path, hp: &Hp) -> Net {
-        Net(linear(p / "a", 64, hp.hidden), linear(p / "b", hp.hidden, 2))
-    }
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.1.forward(&self.0.forward(x).relu())
-    }
-    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
-        let loss = self.forward(x).cross_entropy_for_logits(y);
-        cx.log("train_loss", &loss);
-        Ok(loss)
-    }
-    fn validation_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<()> {
-        cx.log("val_loss", &self.forward(x).cross_entropy_for_logits(y));
-        Ok(())
-    }
-}
-
 fn data() -> Data {
     lightcell::tch::manual_seed(2);
-    let set = || {
-        let x = Tensor::randn([40, 64], (Kind::Float, Device::Cpu));
-        TensorDataset::new(x, Tensor::zeros([40], (Kind::Int64, Device::Cpu))).unwrap()
-    };
-    Data::new(set()).val(set()).batch_size(8)
+    Data::new(samples(40, 64)).val(samples(40, 64)).batch_size(8)
+}
+
+/// Of a few megabytes, so that writing them takes a moment.
+fn wide() -> Hp {
+    Hp {
+        inputs: 64,
+        hidden: 3000,
+    }
 }
 
 fn trainer() -> Trainer {
@@ -64,7 +47,7 @@ fn a_process_that_trains_until_it_is_killed() {
     if last.exists() {
         trainer = trainer.ckpt_path(&last);
     }
-    trainer.fit::<Net, _>(&Hp::default(), &data()).unwrap();
+    trainer.fit::<Net, _>(&wide(), &data()).unwrap();
 }
 
 fn start(folder: &FilePath) -> Child {
@@ -79,10 +62,7 @@ fn start(folder: &FilePath) -> Child {
 
 /// The steps of the run in a file, all of which can be read.
 fn steps(path: &FilePath) -> usize {
-    let read = trainer()
-        .max_epochs(0)
-        .ckpt_path(path)
-        .fit::<Net, _>(&Hp::default(), &data());
+    let read = trainer().max_epochs(0).ckpt_path(path).fit::<Net, _>(&wide(), &data());
     read.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         .step_losses
         .len()

@@ -1,33 +1,9 @@
 //! Memory stays flat over 10,000 steps. In a process of its own, because it looks at the size of the process.
 
+mod common;
+
+use common::{Hp, Net, samples};
 use lightcell::prelude::*;
-
-lightcell::hparams! { Hp { hidden: i64 = 8 } }
-
-struct Net(Linear, Linear);
-
-impl LightningModule for Net {
-    type HParams = Hp;
-    type Batch = (Tensor, Tensor);
-    fn new(p: &Path, hp: &Hp) -> Net {
-        Net(linear(p / "a", 4, hp.hidden), linear(p / "b", hp.hidden, 2))
-    }
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.1.forward(&self.0.forward(x).relu())
-    }
-    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
-        let loss = self.forward(x).cross_entropy_for_logits(y);
-        cx.log("train_loss", &loss);
-        Ok(loss)
-    }
-    fn validation_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<()> {
-        cx.log("val_loss", &self.forward(x).cross_entropy_for_logits(y));
-        Ok(())
-    }
-    fn configure_optimizers(&self, _: &Hp) -> Optim {
-        adam(1e-3).cosine()
-    }
-}
 
 /// Resident memory of this process in MiB.
 fn resident() -> f64 {
@@ -41,14 +17,7 @@ fn resident() -> f64 {
 /// one number for each step.
 #[test]
 fn memory_is_flat_over_ten_thousand_steps() {
-    let cpu = (Kind::Float, Device::Cpu);
-    let set = || {
-        TensorDataset::new(
-            Tensor::randn([400, 4], cpu),
-            Tensor::zeros([400], (Kind::Int64, Device::Cpu)),
-        )
-    };
-    let data = Data::new(set().unwrap()).val(set().unwrap()).batch_size(4);
+    let data = Data::new(samples(400, 4)).val(samples(400, 4)).batch_size(4);
     let trainer = Trainer::new().accelerator("cpu").seed(1);
     // A hundred batches an epoch, each followed by a few of validation.
     let settings = trainer.limit_val_batches(5).val_check_interval(50);

@@ -282,6 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_unknown_length_shows_its_epochs_share() {
+        let mut record = run(3, u64::MAX);
+        if let Some(now) = &mut record.current {
+            now.batch = 5;
+        }
+        let text = record.text();
+        let line = "[████████████············] epoch 3 · batch 5/10 · 123 it/s · train_loss 0.5000";
+        assert_eq!(text.lines().nth(1), Some(line));
+        let begun = run(0, u64::MAX).text();
+        assert_eq!(begun.lines().nth(1), Some("[························] epoch 1"));
+    }
+
+    #[test]
     fn a_long_run_lists_first_best_and_last() {
         let text = run(300, 300).text();
         let rows: Vec<_> = text.lines().skip(3).collect();
