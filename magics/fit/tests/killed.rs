@@ -75,18 +75,28 @@ fn checkpoints(folder: &FilePath) -> Vec<PathBuf> {
     paths.filter(|path| path.is_file() && !hidden(path)).collect()
 }
 
+/// A folder that is removed at the end, however that comes.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_at_any_moment_leaves_a_checkpoint_that_goes_on() {
     let kills = std::env::var("LIGHTCELL_KILLS").ok().and_then(|text| text.parse().ok());
     let rounds: u32 = kills.unwrap_or(10);
     let folder = std::env::temp_dir().join(format!("lightcell-kills-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
+    let folder = Folder(folder);
+    let folder = &folder.0;
     let last = folder.join("last.safetensors");
     let newest = || last.metadata().and_then(|file| file.modified()).ok();
     let (mut before, mut cut) = (0, 0);
     for round in 0..rounds {
         let seen = newest();
-        let mut child = start(&folder);
+        let mut child = start(folder);
         let begun = Instant::now();
         while newest() == seen && begun.elapsed() < Duration::from_secs(120) {
             assert!(child.try_wait().unwrap().is_none(), "round {round}: it ended by itself");
@@ -102,14 +112,13 @@ fn a_run_that_is_killed_at_any_moment_leaves_a_checkpoint_that_goes_on() {
         let after = steps(&last);
         assert!(after > before, "round {round}: {after} steps after {before}");
         before = after;
-        for path in checkpoints(&folder).iter().chain(&checkpoints(&folder.join("best"))) {
+        for path in checkpoints(folder).iter().chain(&checkpoints(&folder.join("best"))) {
             steps(path);
         }
         // What was being written stays beside, under a name that nobody takes for a checkpoint.
-        let entries = std::fs::read_dir(&folder).unwrap().flatten();
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
         let parts = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
         cut += parts.filter(|part| std::fs::remove_file(part.path()).is_ok()).count();
     }
-    std::fs::remove_dir_all(&folder).unwrap();
     println!("{rounds} kills, {cut} of them while a checkpoint was written; {before} steps");
 }

@@ -166,8 +166,8 @@ impl Step {
     }
 
     /// In [`on_train_batch_start`](crate::LightningModule::on_train_batch_start): leaves out this batch and the rest of the
-    /// epoch, as -1 does in Lightning. The epoch then ends like any other, with its validation; gradients of a window of
-    /// accumulation that is not full are dropped. Elsewhere it does nothing.
+    /// epoch, as -1 does in Lightning. The epoch then ends like any other, with its validation (which Lightning leaves out as
+    /// well); gradients of a window of accumulation that is not full are dropped. Elsewhere it does nothing.
     pub fn skip_epoch(&mut self) {
         self.skip = true;
     }

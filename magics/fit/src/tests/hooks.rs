@@ -150,6 +150,7 @@ fn fails(fault: &str) -> String {
     fit(fault).map(drop).unwrap_err().message().to_owned()
 }
 
+/// As pytorch-lightning 2.6.1 calls them, the check of the validation step included.
 #[test]
 fn hooks_are_called_in_lightnings_order() {
     let _turn = in_turn();
