@@ -23,8 +23,10 @@ mod module;
 pub mod notebook;
 mod optim;
 mod path;
+mod precision;
 mod progress;
 mod readers;
+mod scaler;
 mod schedule;
 mod show;
 mod steps;
@@ -43,7 +45,9 @@ pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
 pub use path::{Path, Store};
+pub use precision::Precision;
 pub use readers::{csv, idx};
+pub use scaler::GradScaler;
 pub use schedule::{
     CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, Interval, LambdaLR, LinearLR, MultiStepLR,
     OneCycleLR, PlateauMode, PlateauState, PolynomialLR, ReduceLROnPlateau, Schedule, ScheduleState, SequentialLR,
@@ -52,7 +56,7 @@ pub use schedule::{
 pub use show::image_grid;
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 #[doc(hidden)]
-pub use {serde, tch};
+pub use {lightcell_torch as torch, serde, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
@@ -60,10 +64,11 @@ pub mod prelude {
     pub use crate::layers::*;
     pub use crate::{
         Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
-        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule,
-        Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
-        PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store, TensorDataset,
-        ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, GradScaler, HParams, LambdaLR,
+        LightningModule, Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup,
+        Path, PlateauMode, PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step,
+        StepLR, Store, TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist,
+        rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

@@ -82,7 +82,7 @@ pub fn libtorch_version() -> &'static str {
 ///
 /// let x = Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
 /// {
-///     let _autocast = Autocast::new(Device::Cpu, Kind::BFloat16)?;
+///     let _autocast = Autocast::new(Device::Cpu, Kind::BFloat16, true)?;
 ///     assert_eq!(x.matmul(&x).kind(), Kind::BFloat16);
 /// }
 /// assert_eq!(x.matmul(&x).kind(), Kind::Float);
@@ -98,12 +98,14 @@ pub struct Autocast {
 }
 
 impl Autocast {
-    /// Begins, for operations on this kind of device. `kind` is `Kind::BFloat16` or `Kind::Half`.
+    /// Begins, for operations on this kind of device. `kind` is `Kind::BFloat16` or `Kind::Half`. With `cache`, a weight is
+    /// cast once for all its uses until the outermost region ends, and its gradients are summed in the shorter type:
+    /// PyTorch's default; Lightning does without.
     ///
     /// # Errors
     /// With another kind, or a device that is neither CPU nor CUDA.
     #[inline(never)]
-    pub fn new(device: Device, kind: Kind) -> Result<Autocast> {
+    pub fn new(device: Device, kind: Kind, cache: bool) -> Result<Autocast> {
         // PyTorch's numbers of its types.
         let kind = match kind {
             Kind::Half => 5,
@@ -115,7 +117,7 @@ impl Autocast {
         let device = number(device)?;
         let mut before = sys::Autocast::default();
         // SAFETY: the pointer is to a value that outlives the call.
-        checked(unsafe { sys::lightcell_torch_autocast_enter(device, kind, &mut before) })?;
+        checked(unsafe { sys::lightcell_torch_autocast_enter(device, kind, cache.into(), &mut before) })?;
         Ok(Autocast {
             device,
             before,
@@ -352,10 +354,10 @@ mod tests {
     #[test]
     fn autocast_ends_with_its_region_even_after_a_panic() {
         let kind = || ones().matmul(&ones()).kind();
-        let outer = Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+        let outer = Autocast::new(Device::Cpu, Kind::BFloat16, true).unwrap();
         assert_eq!(kind(), Kind::BFloat16);
         let panicked = std::panic::catch_unwind(|| {
-            let _inner = Autocast::new(Device::Cpu, Kind::Half).unwrap();
+            let _inner = Autocast::new(Device::Cpu, Kind::Half, false).unwrap();
             assert_eq!(ones().matmul(&ones()).kind(), Kind::Half);
             panic!("in a step");
         });
@@ -368,7 +370,7 @@ mod tests {
         );
         drop(outer);
         assert_eq!(kind(), Kind::Float);
-        let error = Autocast::new(Device::Cpu, Kind::Double).unwrap_err();
+        let error = Autocast::new(Device::Cpu, Kind::Double, false).unwrap_err();
         assert_eq!(error.to_string(), "autocast knows BFloat16 and Half, not Double");
     }
 

@@ -71,7 +71,7 @@ const char *lightcell_torch_error(void) { return error.c_str(); }
 
 const char *lightcell_torch_version(void) { return TORCH_VERSION; }
 
-int lightcell_torch_autocast_enter(int device, int kind, lightcell_torch_autocast *before) {
+int lightcell_torch_autocast_enter(int device, int kind, int cache, lightcell_torch_autocast *before) {
   return guarded([&] {
     using namespace at::autocast;
     auto type = device_of(device).type();
@@ -81,7 +81,7 @@ int lightcell_torch_autocast_enter(int device, int kind, lightcell_torch_autocas
     set_autocast_enabled(type, true);
     set_autocast_dtype(type, static_cast<at::ScalarType>(kind));
     increment_nesting();
-    set_autocast_cache_enabled(true);
+    set_autocast_cache_enabled(cache != 0);
   });
 }
 
