@@ -41,6 +41,8 @@ pub use fit::Fit;
 pub use history::{EpochRecord, History};
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
+/// The rest of what tch does not have of libtorch: memory statistics, generators' states, deterministic algorithms.
+pub use lightcell_torch as torch;
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
@@ -56,7 +58,7 @@ pub use schedule::{
 pub use show::image_grid;
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 #[doc(hidden)]
-pub use {lightcell_torch as torch, serde, tch};
+pub use {serde, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
