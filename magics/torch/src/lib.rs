@@ -168,7 +168,8 @@ pub fn set_rng_state(device: Device, state: &Tensor) -> Result<()> {
 }
 
 /// What CUDA's allocator has of a device's memory, in bytes (`torch.cuda.memory_stats`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryStats {
     /// In tensors.
     pub allocated: i64,
@@ -199,19 +200,10 @@ pub struct MemoryStats {
 /// ```
 #[inline(never)]
 pub fn memory_stats(device: Device) -> Result<MemoryStats> {
-    let mut all = sys::Memory::default();
-    // SAFETY: the pointer is to a value that outlives the call.
-    checked(unsafe { sys::lightcell_torch_memory_stats(number(device)?, &mut all) })?;
-    Ok(MemoryStats {
-        allocated: all.allocated,
-        allocated_peak: all.allocated_peak,
-        reserved: all.reserved,
-        reserved_peak: all.reserved_peak,
-        active: all.active,
-        active_peak: all.active_peak,
-        alloc_retries: all.alloc_retries,
-        ooms: all.ooms,
-    })
+    let mut stats = MemoryStats::default();
+    // SAFETY: the pointer is to a value of the form that the header says, which outlives the call.
+    checked(unsafe { sys::lightcell_torch_memory_stats(number(device)?, &mut stats) })?;
+    Ok(stats)
 }
 
 /// Lets the peaks of a CUDA device's statistics begin from what they are now.
