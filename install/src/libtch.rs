@@ -163,7 +163,7 @@ fn compile(place: &Place, tools: &Tools, files: &[PathBuf], libtorch: &Libtorch,
     command
         .arg("-L")
         .arg(&lib)
-        .args(["-ltorch_cpu", "-lc10", "-Wl,-soname,libtch.so"])
+        .args(["-ltorch_cpu", "-lc10", "-ldl", "-Wl,-soname,libtch.so"])
         .arg(format!("-Wl,-rpath,{}", lib.display()));
     place::run_logged(&mut command, &place.join("logs/libtch-link.log"), "the linker")?;
     Ok(library)

@@ -317,15 +317,19 @@ impl Trainer {
 
     pub(crate) fn device(&self) -> Result<Device> {
         let name = self.accelerator.as_str();
+        // Before libtorch is asked. Where it fails, there is no device.
+        let loaded = if name == "cpu" {
+            Ok(false)
+        } else {
+            lightcell_torch::load_cuda()
+        };
         let missing = || {
-            Error::new(
-                Kind::Device,
-                format!(
-                    "there is no {name} device: libtorch sees {} CUDA devices",
-                    Cuda::device_count()
-                ),
-            )
-            .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
+            let why = match &loaded {
+                Err(error) => error.to_string(),
+                Ok(_) => format!("libtorch sees {} CUDA devices", Cuda::device_count()),
+            };
+            Error::new(Kind::Device, format!("there is no {name} device: {why}"))
+                .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
         };
         let (kind, index) = name.split_once(':').unwrap_or((name, ""));
         let index = match index {

@@ -73,6 +73,37 @@ pub fn libtorch_version() -> &'static str {
     text.to_str().unwrap_or("unknown")
 }
 
+/// Loads the part of libtorch that is CUDA's, where there is a driver and a libtorch with it; whether it did. A program does
+/// not link it, so that it runs everywhere. It must come before the first question about CUDA: libtorch remembers the
+/// answer. The trainer does it when it looks for a device.
+///
+/// ```
+/// let loaded = lightcell_torch::load_cuda()?;
+/// assert!(loaded || !tch::Cuda::is_available());
+/// # Ok::<(), lightcell_torch::Error>(())
+/// ```
+///
+/// # Errors
+/// When it is there and cannot be loaded: one of NVIDIA's libraries is missing, for example.
+#[inline(never)]
+pub fn load_cuda() -> Result<bool> {
+    // A Linux of its own, or one inside Windows.
+    let driver = ["/proc/driver/nvidia/version", "/dev/dxg"];
+    if !driver.iter().any(|file| std::path::Path::new(file).exists()) {
+        return Ok(false);
+    }
+    load_cuda_library()
+}
+
+#[inline(never)]
+fn load_cuda_library() -> Result<bool> {
+    let mut loaded = 0;
+    // SAFETY: the pointer is to a value that outlives the call. Of what runs when a library is loaded, libtorch's is made for
+    // it.
+    checked(unsafe { sys::lightcell_torch_load_cuda(&mut loaded) })?;
+    Ok(loaded != 0)
+}
+
 /// While it lives, libtorch computes matrix products and the like in a shorter type on this thread, and what needs it in
 /// float32 (`torch.autocast`). Regions may be nested; the inner one must end first.
 ///
@@ -382,6 +413,13 @@ mod tests {
             assert_eq!(error, "there is no CUDA device 0: libtorch sees 0");
             assert!(rng_state(Device::Cuda(0)).is_err());
         }
+    }
+
+    #[test]
+    fn libtorchs_cuda_is_looked_for_beside_it() {
+        // Without a driver it is of no use, but it loads.
+        let loaded = load_cuda_library().unwrap();
+        assert!(loaded || !tch::Cuda::is_available());
     }
 
     #[test]

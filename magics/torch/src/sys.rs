@@ -15,6 +15,7 @@ pub struct Autocast {
 unsafe extern "C" {
     pub fn lightcell_torch_error() -> *const c_char;
     pub fn lightcell_torch_version() -> *const c_char;
+    pub fn lightcell_torch_load_cuda(loaded: *mut c_int) -> c_int;
     pub fn lightcell_torch_autocast_enter(device: c_int, kind: c_int, cache: c_int, before: *mut Autocast) -> c_int;
     pub fn lightcell_torch_autocast_leave(device: c_int, before: *const Autocast) -> c_int;
     pub fn lightcell_torch_rng_state(device: c_int, state: *mut *mut C_tensor) -> c_int;
