@@ -237,6 +237,58 @@ mod tests {
     }
 
     #[test]
+    fn all_files_become_one_library_and_a_fault_in_one_is_said() {
+        let scratch = crate::place::tests::Scratch::new("compile");
+        let place = Place {
+            root: scratch.0.clone(),
+        };
+        let cxx = crate::preflight::cxx().unwrap();
+        // As small a libtorch as can be linked.
+        let libtorch = Libtorch {
+            path: scratch.0.join("torch"),
+            version: "2.13.0".into(),
+            variant: "cpu".into(),
+        };
+        let header = libtorch.path.join("include/torch/csrc/api/include/x.h");
+        place::write(&header, b"#define RESULT 3\n").unwrap();
+        for name in ["torch_cpu", "c10"] {
+            let library = libtorch.path.join(format!("lib/lib{name}.so"));
+            std::fs::create_dir_all(library.parent().unwrap()).unwrap();
+            let mut empty = Command::new(&cxx);
+            output(empty.args(["-x", "c", "-shared", "/dev/null", "-o"]).arg(&library)).unwrap();
+        }
+        let tools = Tools {
+            cargo: "cargo".into(),
+            rustc: "rustc".into(),
+            rustc_version: String::new(),
+            cxx,
+            python: "python3".into(),
+        };
+        let file = |name: &str, text: &str| {
+            let file = scratch.0.join(format!("{name}.cpp"));
+            place::write(&file, format!("#include <x.h>\nextern \"C\" int {text}\n").as_bytes()).unwrap();
+            file
+        };
+        let files = [
+            file("one", "at_manual_seed() { return RESULT; }"),
+            file("two", "two() { return RESULT; }"),
+            file("three", "lightcell_torch_error() { return RESULT; }"),
+        ];
+        let work = scratch.0.join("work");
+        std::fs::create_dir_all(&work).unwrap();
+        assert!(is_whole(&compile(&place, &tools, &files, &libtorch, &work).unwrap()));
+        file("two", "two() { return NOTHING_OF_THE_KIND; }");
+        let error = compile(&place, &tools, &files, &libtorch, &work)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("the C++ compiler failed\n"), "{error}");
+        assert!(
+            error.contains("NOTHING_OF_THE_KIND") && error.contains("\nhint: "),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn cargos_configuration_names_the_libraries() {
         let libtorch = Libtorch {
             path: "/a b/torch".into(),
