@@ -349,6 +349,7 @@ mod tests {
         let first = rewrite(
             "use x::Y;\npub static A: Foo = Foo(1);\nfn f() { static N: u8 = 0; static M: Own = Own; }\nstruct Own;",
             &items,
+            &[],
         );
         let named = |n, name| format!("#[unsafe(export_name = \"lightcell_static_{n}_{name}\")] ");
         assert_eq!(
