@@ -34,7 +34,8 @@ pub enum Precision {
     F16Mixed,
     /// `bf16-true`: bfloat16.
     Bf16True,
-    /// `16-true`: float16, without a scaler: small gradients vanish.
+    /// `16-true`: float16, without a scaler: small gradients vanish. Adam's `eps` of 1e-8 is 0 in it: set a larger one, such as
+    /// `adam(1e-3).eps(1e-4)`.
     F16True,
 }
 
@@ -133,7 +134,11 @@ impl Precision {
 
 impl From<lightcell_torch::Error> for Error {
     fn from(error: lightcell_torch::Error) -> Error {
-        Error::from_torch(&error.to_string())
+        match error {
+            // It is known by its type in C++, however it is worded.
+            lightcell_torch::Error::OutOfMemory(_) => Error::from_torch("out of memory"),
+            other => Error::from_torch(&other.to_string()),
+        }
     }
 }
 
@@ -168,6 +173,14 @@ mod tests {
                 .contains("`8` is no precision: it is one of 32-true, 64-true, bf16-mixed"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn no_memory_is_known_however_it_is_worded() {
+        let error = Error::from(lightcell_torch::Error::OutOfMemory("Allocation on device".to_owned()));
+        assert_eq!(error.kind(), crate::ErrorKind::Memory);
+        let error = Error::from(lightcell_torch::Error::Torch("something else\nframe #0".to_owned()));
+        assert_eq!(error.message(), "something else");
     }
 
     #[test]
