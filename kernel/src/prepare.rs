@@ -99,7 +99,13 @@ pub fn worker(home: &Home, rustc: &Rustc, progress: &mut dyn FnMut(Progress)) ->
         });
     })
     .context("cannot build the worker")?;
-    install(&build.join("release/lightcell-worker"), &target)
+    install(&build.join("release/lightcell-worker"), &target)?;
+    if let Some(own) = target.parent()
+        && let Some(all) = own.parent()
+    {
+        keep_two(all, own);
+    }
+    Ok(())
 }
 
 /// What the worker's program exports: these symbols win over libc's in every library it loads.
@@ -192,13 +198,23 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
     }
     std::fs::rename(&session.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
     let _ = std::fs::remove_file(target.join(".lock"));
-    for other in std::fs::read_dir(all)?.flatten() {
-        // Stores of other versions: what sessions linked stays theirs.
-        if other.path() != target {
-            let _ = std::fs::remove_dir_all(other.path());
-        }
-    }
+    keep_two(all, &target);
     Ok(target)
+}
+
+/// Removes all beside `target` but the newest, which is the one of the rustc before: who goes back to it finds it again.
+/// Kernels that run hold their own links to a store's files.
+fn keep_two(folder: &Path, target: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut others: Vec<_> = entries
+        .filter(|entry| entry.path() != target)
+        .map(|entry| (entry.metadata().and_then(|meta| meta.modified()).ok(), entry.path()))
+        .collect();
+    others.sort();
+    others.pop();
+    for (_, path) in others {
+        let _ = std::fs::remove_dir_all(path);
+    }
 }
 
 /// What a cell with a tensor prints.
@@ -304,6 +320,28 @@ mod tests {
         assert_eq!(compiling("   Compiling tch v0.26.0"), Some("tch"));
         assert_eq!(compiling("   Compiling lightcell v0.1.0 (/x/y)"), Some("lightcell"));
         assert_eq!(compiling("    Finished `dev` profile"), None);
+    }
+
+    #[test]
+    fn of_older_versions_one_is_kept() {
+        let all = std::env::temp_dir().join(format!("lightcell-keep-{}", std::process::id()));
+        let day = |days: u64| std::time::UNIX_EPOCH + std::time::Duration::from_secs(86_400 * days);
+        for (name, days) in [("oldest", 1), ("before", 3), ("old", 2), ("now", 1)] {
+            std::fs::create_dir_all(all.join(name)).unwrap();
+            std::fs::File::open(all.join(name))
+                .unwrap()
+                .set_modified(day(days))
+                .unwrap();
+        }
+        keep_two(&all, &all.join("now"));
+        let mut left: Vec<_> = std::fs::read_dir(&all)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["before", "now"]);
+        std::fs::remove_dir_all(all).unwrap();
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::making;
 use crate::module::LightningModule;
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::progress::{Outside, Reporter, failed_before};
+use crate::scaler::GradScaler;
 use crate::steps::{Steps, guarded, load_saved, saved};
 use crate::trainer::{Trainer, device_name, joined};
 use lightcell_events::run::{Metrics, Stage, Status};
@@ -76,7 +78,7 @@ impl<M: LightningModule> Fit<M> {
         let (store, progress) = making::begin(trainer)?;
         let model = guarded(|| Ok(M::new(&store.root(), &hparams)));
         let model = model.map_err(|error| error.at("the model cannot be made"))?;
-        making::check(&store, type_name::<M>())?;
+        making::check(&store, &progress, type_name::<M>())?;
         let optimizer = making::optimizer(guarded(|| Ok(model.configure_optimizers(&hparams))), &store)?;
         Ok(Fit {
             model,
@@ -89,9 +91,9 @@ impl<M: LightningModule> Fit<M> {
         })
     }
 
-    /// Makes a trainer's seed and device hold for a model that is there already.
+    /// Makes a trainer's seed, device and precision hold for a model that is there already.
     pub(crate) fn adjust(&mut self, trainer: &Trainer) -> Result<()> {
-        if let Some(trainer) = making::adjust(&mut self.progress, trainer)? {
+        if let Some(trainer) = making::adjust(&mut self.progress, &self.store, trainer)? {
             *self = Fit::build(self.hparams.clone(), &trainer)?;
         }
         Ok(())
@@ -115,7 +117,8 @@ impl<M: LightningModule> Fit<M> {
             hparams: making::json(&hparams),
             parameters: self.store.trained(),
         };
-        let mut work = match Steps::new(&mut self.model, self.progress.device, data) {
+        let Progress { device, precision, .. } = self.progress;
+        let mut work = match Steps::new(&mut self.model, device, precision, data) {
             Ok(work) => work,
             Err(error) => {
                 self.progress.status = Status::Failed;
@@ -164,6 +167,16 @@ impl<M: LightningModule> Fit<M> {
     /// The optimizer, to load its state or to change the parameters by hand.
     pub fn optimizer_mut(&mut self) -> &mut Optimizer {
         &mut self.optimizer
+    }
+
+    /// The numbers that the model computes with.
+    pub fn precision(&self) -> Precision {
+        self.progress.precision
+    }
+
+    /// The scaler of a run with [`Precision::F16Mixed`]: its scale, and how many steps it has left out.
+    pub fn grad_scaler(&self) -> Option<&GradScaler> {
+        self.progress.scaler.as_ref()
     }
 
     /// The record with the lowest `val_loss`, or `train_loss` when there was no validation. `None` before the first epoch.
@@ -230,7 +243,12 @@ impl<M: LightningModule> Fit<M> {
             progress: &self.progress,
             lr: self.optimizer.lr(),
         };
-        let mut work = Steps::over(&mut self.model, self.progress.device, Some(loader));
+        let mut work = Steps::over(
+            &mut self.model,
+            self.progress.device,
+            self.progress.precision,
+            Some(loader),
+        );
         looping::evaluate(&mut work, &judged, stage, trainer)
     }
 

@@ -2,6 +2,7 @@
 
 mod evaluating;
 mod faults;
+mod numbers;
 mod partial;
 mod streams;
 mod training;
@@ -21,7 +22,9 @@ use crate::history::{EpochRecord, History};
 use crate::module::Step;
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::progress::Reporter;
+use crate::scaler::GradScaler;
 use crate::trainer::{Compat, Limit, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
 use serde_json::Value;
@@ -50,6 +53,9 @@ pub(crate) struct Progress {
     pub partial: Option<Partial>,
     /// The callbacks' states when the run ended.
     pub callbacks: Value,
+    pub precision: Precision,
+    /// Of a run with 16-mixed.
+    pub scaler: Option<GradScaler>,
 }
 
 /// What the loop changes, beside the module itself.
@@ -241,6 +247,7 @@ impl Loop<'_> {
             let begun = self.state.optimizer.begin_run(steps, epochs);
             begun.map_err(|error| error.at("configure_optimizers"))?;
         }
+        self.prepare_scaler()?;
         if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
             return Err(Error::new(
                 Kind::Option,

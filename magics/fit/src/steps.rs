@@ -6,6 +6,7 @@ use crate::data::{Batches, DataLoader, DataModule, Order};
 use crate::error::{Error, Kind, Result};
 use crate::looping::{Hook, Work, word};
 use crate::module::{LightningModule, Step};
+use crate::precision::Precision;
 use lightcell_events::run::Stage;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +27,7 @@ impl<B: Batch> Source<B> {
 pub(crate) struct Steps<'a, M: LightningModule> {
     module: &'a mut M,
     device: Device,
+    precision: Precision,
     train: Source<M::Batch>,
     /// Of the other stage, whichever that is.
     other: Source<M::Batch>,
@@ -37,19 +39,30 @@ impl<'a, M: LightningModule> Steps<'a, M> {
     ///
     /// # Errors
     /// When the data module panics.
-    pub fn new<D: DataModule<Batch = M::Batch>>(module: &'a mut M, device: Device, data: &D) -> Result<Steps<'a, M>> {
+    pub fn new<D: DataModule<Batch = M::Batch>>(
+        module: &'a mut M,
+        device: Device,
+        precision: Precision,
+        data: &D,
+    ) -> Result<Steps<'a, M>> {
         let (train, val) = guarded(|| Ok((data.train_dataloader(), data.val_dataloader())))
             .map_err(|error| error.at("the data cannot be loaded"))?;
-        let mut steps = Steps::over(module, device, val);
+        let mut steps = Steps::over(module, device, precision, val);
         steps.train = Source::new(Some(train));
         Ok(steps)
     }
 
     /// For one stage that is no training.
-    pub fn over(module: &'a mut M, device: Device, loader: Option<DataLoader<M::Batch>>) -> Steps<'a, M> {
+    pub fn over(
+        module: &'a mut M,
+        device: Device,
+        precision: Precision,
+        loader: Option<DataLoader<M::Batch>>,
+    ) -> Steps<'a, M> {
         Steps {
             module,
             device,
+            precision,
             train: Source::new(None),
             other: Source::new(loader),
             batch: None,
@@ -85,7 +98,7 @@ impl<M: LightningModule> Work for Steps<'_, M> {
 
     fn load(&mut self, stage: Stage) -> Option<Result<i64>> {
         self.batch = None;
-        let device = self.device;
+        let (device, precision) = (self.device, self.precision);
         let Some(pass) = &mut self.source(stage).pass else {
             return None;
         };
@@ -96,7 +109,7 @@ impl<M: LightningModule> Work for Steps<'_, M> {
             let batch = hooked("on_before_batch_transfer", || {
                 module.on_before_batch_transfer(batch, stage)
             })?;
-            let batch = guarded(|| batch.to_device(device))?;
+            let batch = guarded(|| precision.input(batch)?.to_device(device))?;
             let batch = hooked("on_after_batch_transfer", || {
                 module.on_after_batch_transfer(batch, stage)
             })?;
@@ -115,7 +128,7 @@ impl<M: LightningModule> Work for Steps<'_, M> {
     fn step(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
         let Some(batch) = &self.batch else { return Ok(None) };
         let module = &mut *self.module;
-        let stage = cx.stage;
+        let (stage, device, precision) = (cx.stage, self.device, self.precision);
         let within = |edge: &'static str| move |error: Error| error.at(&format!("on_{}_batch_{edge}", word(stage)));
         guarded(|| match stage {
             Stage::Train => {
@@ -123,23 +136,23 @@ impl<M: LightningModule> Work for Steps<'_, M> {
                 if cx.skip {
                     return Ok(None);
                 }
-                module.training_step(batch, cx).map(Some)
+                precision.within(device, || module.training_step(batch, cx)).map(Some)
             }
             Stage::Validate => {
                 module.on_validation_batch_start(batch, cx).map_err(within("start"))?;
-                module.validation_step(batch, cx)?;
+                precision.within(device, || module.validation_step(batch, cx))?;
                 module.on_validation_batch_end(batch, cx).map_err(within("end"))?;
                 Ok(None)
             }
             Stage::Test => {
                 module.on_test_batch_start(batch, cx).map_err(within("start"))?;
-                module.test_step(batch, cx)?;
+                precision.within(device, || module.test_step(batch, cx))?;
                 module.on_test_batch_end(batch, cx).map_err(within("end"))?;
                 Ok(None)
             }
             Stage::Predict => {
                 module.on_predict_batch_start(batch, cx).map_err(within("start"))?;
-                let predicted = module.predict_step(batch, cx)?;
+                let predicted = precision.within(device, || module.predict_step(batch, cx))?;
                 module.on_predict_batch_end(batch, cx).map_err(within("end"))?;
                 Ok(Some(predicted))
             }
@@ -148,7 +161,10 @@ impl<M: LightningModule> Work for Steps<'_, M> {
 
     fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
         let Some(batch) = &self.batch else { return Ok(None) };
-        guarded(|| self.module.training_step(batch, cx).map(Some))
+        guarded(|| {
+            let _autocast = self.precision.enter(self.device)?;
+            self.module.training_step(batch, cx).map(Some)
+        })
     }
 
     fn shapes(&self) -> String {

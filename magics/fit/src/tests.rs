@@ -12,6 +12,7 @@ mod hooks;
 mod limits;
 mod names;
 mod optimizers;
+mod precision;
 mod resume;
 mod validating;
 

@@ -27,7 +27,7 @@ impl Loop<'_> {
             Kind::NonFinite,
             format!("the loss is {loss} at step {step}; {before}{kept}"),
         );
-        Err(error.hint(self.reasons(now)))
+        Err(error.hint(format!("{}{}", self.reasons(now), self.about_range())))
     }
 
     /// The newest checkpoint of this run, or else the best.

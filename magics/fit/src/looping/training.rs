@@ -1,5 +1,6 @@
 //! One pass over the training data: batches, the windows of them that make an optimizer step, and their losses.
 
+use super::numbers::{backward, unscale};
 use super::streams::stream;
 use super::{Hook, Loop, Partial, Pass, place};
 use crate::callbacks::Action;
@@ -11,7 +12,7 @@ use crate::steps::guarded;
 use crate::trainer::{ClipAlgorithm, Compat, Trainer};
 use lightcell_events::run::{Metrics, Stage};
 use std::time::Instant;
-use tch::{Device, Tensor};
+use tch::{Device, Kind as TKind, Tensor};
 
 /// On a device with a queue of its own, losses are read at most so many at a time.
 const PENDING: usize = 256;
@@ -286,13 +287,21 @@ impl Loop<'_> {
             self.good(self.state.progress.step + 1, value, true)?;
             sum.number += value / window.size as f64;
         } else {
-            let part = loss.f_detach()?.f_reshape([1])?.f_div_scalar(window.size as f64)?;
+            let kind = if loss.kind() == TKind::Double {
+                TKind::Double
+            } else {
+                TKind::Float
+            };
+            let part = loss.f_detach()?.f_reshape([1])?.f_to_kind(kind)?;
+            let part = part.f_div_scalar(window.size as f64)?;
             sum.tensor = Some(match sum.tensor.take() {
                 Some(sum) => sum.f_add(&part)?,
                 None => part,
             });
         }
+        let mut scaler = self.scaler().cloned();
         let (trainer, optimizer, work) = (self.trainer, &mut *self.state.optimizer, &mut *self.work);
+        let mut made = true;
         guarded(|| {
             if window.first {
                 work.hook(Hook::BeforeZeroGrad, &mut cx)?;
@@ -304,27 +313,39 @@ impl Loop<'_> {
             };
             let share = share.as_ref().unwrap_or(&loss);
             work.hook(Hook::BeforeBackward(share), &mut cx)?;
-            share.f_backward()?;
+            backward(share, scaler.as_ref())?;
             work.hook(Hook::AfterBackward, &mut cx)?;
             Ok(())
         })?;
-        if self.trainer.detect_anomaly {
+        // With a scaler, a gradient that is none is its own affair: it makes no step.
+        if self.trainer.detect_anomaly && scaler.is_none() {
             self.find_anomaly()?;
         }
         let (optimizer, work) = (&mut *self.state.optimizer, &mut *self.work);
         if window.last {
             guarded(|| {
+                made = unscale(optimizer, scaler.as_ref())?;
                 work.hook(Hook::BeforeOptimizerStep, &mut cx)?;
                 clip(trainer, optimizer)?;
-                if optimizer.is_lbfgs() {
-                    return Ok(());
+                if made && !optimizer.is_lbfgs() {
+                    optimizer.step()?;
                 }
-                optimizer.step()
+                if let Some(scaler) = &mut scaler {
+                    scaler.update(made);
+                }
+                Ok(())
             })?;
+            if scaler.is_some() {
+                self.state.progress.scaler = scaler;
+            }
             if self.state.optimizer.is_lbfgs() {
                 self.step_again(batch, &loss)?;
             }
-            self.state.optimizer.after_step();
+            if made {
+                self.state.optimizer.after_step();
+            } else {
+                self.state.optimizer.after_skipped_step();
+            }
         }
         self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
         cx.checked()?;
