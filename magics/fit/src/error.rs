@@ -98,6 +98,15 @@ impl Error {
             return Error::new(Kind::Label, "an index was outside of its range on the GPU, usually a label outside of the model's classes; the GPU cannot be used until the kernel is restarted")
                 .hint("restart the kernel, then check the labels with `TensorDataset::new(x, y)?.classes(10)?`, or train with `--accelerator cpu`, which names the label");
         }
+        if let Some((before, _)) = line.split_once("' returned nan values")
+            && let Some((_, operation)) = before.rsplit_once('\'')
+        {
+            let operation = operation
+                .trim_end_matches(char::is_numeric)
+                .trim_end_matches("Backward");
+            return Error::new(Kind::Model, format!("the derivative of {operation} is NaN"))
+                .hint("the loss is a number but its derivative is none: a root, norm or power at 0, or `where_self` over a branch that divides by 0");
+        }
         if line.contains("index out of range in self") {
             return Error::new(
                 Kind::Label,

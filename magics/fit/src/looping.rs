@@ -101,6 +101,8 @@ pub(crate) fn run(
         state,
         reporter: &mut reporter,
     };
+    // For the length of the run.
+    let switches = trainer.set_switches();
     let prepared = pass.prepare();
     let first_epoch = pass.state.progress.epoch;
     pass.reporter.send(&RunEvent::Started {
@@ -115,7 +117,7 @@ pub(crate) fn run(
         parameters: about.parameters,
         hparams: about.hparams.clone(),
     });
-    let outcome = prepared.and_then(|()| pass.whole());
+    let outcome = switches.and_then(|_switches| prepared.and_then(|()| pass.whole()));
     let (status, error) = match outcome {
         Ok(status) => (status, None),
         Err(error) => (Status::Failed, Some(error)),
@@ -167,7 +169,6 @@ impl Loop<'_> {
     /// Takes a checkpoint's state, if there is one, and says where the run ends: a run that goes on by itself trains for so
     /// many more epochs; with a checkpoint, epochs and steps count from the beginning, so that the same command goes on.
     fn prepare(&mut self) -> Result<()> {
-        self.trainer.set_switches();
         let resumed = self.set_up().and_then(|()| self.resume());
         self.resumed = matches!(resumed, Ok(true));
         let progress = &*self.state.progress;

@@ -340,7 +340,7 @@ pub const TABLE: &[Magic] = &[
                 aliases: &[],
                 kind: Kind::Switch,
                 default: "",
-                about: "end at the first gradient that is no number, and name its parameter; slow",
+                about: "end where the backward pass first computes a NaN, and name the operation; slow",
             },
             Flag {
                 name: "--early-stopping",

@@ -1,5 +1,6 @@
 //! Passes over data that change no parameter: validation, its check before the first epoch, tests and predictions.
 
+use super::streams::Generators;
 use super::{Hook, Loop, Pass, Progress, Work, newest, place};
 use crate::checkpoint;
 use crate::data::Order;
@@ -97,6 +98,7 @@ impl Loop<'_> {
         let wanted = u64::try_from(self.trainer.num_sanity_val_steps).unwrap_or(u64::MAX);
         let batches = wanted.min(self.val_batches);
         self.watch(None, 0, |callback, run| callback.on_sanity_check_start(run))?;
+        let generators = Generators::of(self.state.progress.device)?;
         let whole = {
             let _guard = tch::no_grad_guard();
             self.state.store.mode.set_training(false);
@@ -123,6 +125,7 @@ impl Loop<'_> {
             }
             whole
         };
+        generators.set_back()?;
         self.state.store.mode.set_training(true);
         self.watch(None, 0, |callback, run| callback.on_sanity_check_end(run))?;
         Ok(if whole { Pass::Whole } else { Pass::Cut })

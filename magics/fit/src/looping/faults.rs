@@ -1,8 +1,7 @@
-//! Losses and gradients that are no numbers, and why that may be.
+//! Losses that are no numbers, and why that may be.
 
 use super::{Loop, best_of};
 use crate::error::{Error, Kind, Result};
-use crate::means;
 use tch::Tensor;
 
 impl Loop<'_> {
@@ -50,33 +49,6 @@ impl Loop<'_> {
             return "parameters are no numbers any more, so an earlier step was too large: use a lower learning rate, or `gradient-clip-val 1`";
         }
         "a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"
-    }
-
-    /// Looks for gradients that are no numbers.
-    ///
-    /// # Errors
-    /// Names the parameters that have one.
-    pub(super) fn find_anomaly(&self) -> Result<()> {
-        let (mut names, mut found) = (Vec::new(), Vec::new());
-        for (name, tensor) in self.state.store.parameters() {
-            let grad = tensor.grad();
-            if grad.defined() {
-                found.push(grad.f_isnan()?.f_any()?);
-                names.push(name);
-            }
-        }
-        let values = means::read_all(&found)?;
-        let bad = names.into_iter().zip(values).filter(|(_, value)| *value > 0.0);
-        let bad: Vec<String> = bad.map(|(name, _)| name).collect();
-        if bad.is_empty() {
-            return Ok(());
-        }
-        let step = self.state.progress.step + 1;
-        Err(Error::new(
-            Kind::NonFinite,
-            format!("gradients are NaN at step {step}: {}", bad.join(", ")),
-        )
-        .hint("the loss is a number but its derivative is none: a root, norm or power at 0, or `where_self` over a branch that divides by 0"))
     }
 }
 

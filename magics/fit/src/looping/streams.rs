@@ -1,7 +1,9 @@
 //! The streams of random numbers of a run.
 
 use super::Loop;
+use crate::error::Result;
 use crate::trainer::Compat;
+use tch::{Device, Tensor};
 
 /// Where the stream of what is drawn before the first epoch stands, among those of epochs.
 const BEFORE: u64 = u64::MAX - 1;
@@ -13,6 +15,31 @@ impl Loop<'_> {
         if self.trainer.compat == Compat::None {
             tch::manual_seed(stream(self.state.progress.seed, BEFORE) as i64);
         }
+    }
+}
+
+/// The states of libtorch's random generators, that of a device first.
+pub(super) struct Generators(Vec<(Device, Tensor)>);
+
+impl Generators {
+    /// # Errors
+    /// libtorch's own.
+    pub fn of(device: Device) -> Result<Generators> {
+        let mut devices = vec![device, Device::Cpu];
+        devices.dedup();
+        let state = |device| Ok((device, lightcell_torch::rng_state(device)?));
+        Ok(Generators(devices.into_iter().map(state).collect::<Result<_>>()?))
+    }
+
+    /// Makes them what they were.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn set_back(&self) -> Result<()> {
+        for (device, state) in &self.0 {
+            lightcell_torch::set_rng_state(*device, state)?;
+        }
+        Ok(())
     }
 }
 

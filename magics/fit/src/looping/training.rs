@@ -317,10 +317,6 @@ impl Loop<'_> {
             work.hook(Hook::AfterBackward, &mut cx)?;
             Ok(())
         })?;
-        // With a scaler, a gradient that is none is its own affair: it makes no step.
-        if self.trainer.detect_anomaly && scaler.is_none() {
-            self.find_anomaly()?;
-        }
         let (optimizer, work) = (&mut *self.state.optimizer, &mut *self.work);
         if window.last {
             guarded(|| {

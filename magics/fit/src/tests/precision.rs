@@ -51,7 +51,11 @@ impl LightningModule for Watched {
 
 fn seen(precision: Precision) -> Vec<(&'static str, Kind)> {
     SEEN.with(|seen| seen.borrow_mut().clear());
-    let one = trainer().max_epochs(1).limit_train_batches(1).limit_val_batches(1).num_sanity_val_steps(0);
+    let one = trainer()
+        .max_epochs(1)
+        .limit_train_batches(1)
+        .limit_val_batches(1)
+        .num_sanity_val_steps(0);
     let one = one.precision(precision);
     let mut fit = one.fit::<Watched, _>(&Hp::default(), &data()).unwrap();
     for (name, value) in &fit.history[0].metrics {
@@ -230,7 +234,10 @@ fn a_loss_beyond_float16_is_explained() {
         .map(drop)
         .unwrap_err();
     let hint = error.hint_text().unwrap();
-    assert!(hint.ends_with("; with float16, a number above 65504 is infinite: bf16-mixed has the range of float32"), "{hint}");
+    assert!(
+        hint.ends_with("; with float16, a number above 65504 is infinite: bf16-mixed has the range of float32"),
+        "{hint}"
+    );
 }
 
 #[test]

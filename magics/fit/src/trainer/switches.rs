@@ -1,6 +1,10 @@
 //! What a run switches in libtorch.
 
 use super::Trainer;
+use crate::error::Result;
+use lightcell_torch::{
+    Deterministic, detect_anomaly, deterministic_algorithms, set_detect_anomaly, set_deterministic_algorithms,
+};
 use tch::Cuda;
 
 impl Trainer {
@@ -16,30 +20,55 @@ impl Trainer {
     /// [`benchmark`](Trainer::benchmark) off, unless that is set.
     ///
     /// On the CPU runs with the same number of threads are equal bit by bit, with or without it. On CUDA some of libtorch's
-    /// own operations (`index_add`, `scatter_add`, the backward pass of interpolations and embeddings) still add in an order
-    /// that changes: `tch` does not reach the switch that refuses them. Set `CUBLAS_WORKSPACE_CONFIG=:4096:8` in the
-    /// environment for cuBLAS.
+    /// own operations (`index_add`, `scatter_add`, the backward pass of interpolations and embeddings) add in an order that
+    /// changes: with it they take another way, or fail where there is none. cuBLAS needs `CUBLAS_WORKSPACE_CONFIG=:4096:8` in
+    /// the environment.
     #[must_use]
     pub fn deterministic(mut self, deterministic: bool) -> Trainer {
         self.deterministic = deterministic;
         self
     }
 
-    /// Whether each backward pass is followed by a look at all gradients; no. The run ends at the first that is NaN, and the
-    /// parameters that have one are named: it comes from between them and the loss. This costs time, and on CUDA it waits for
-    /// the device at each batch.
-    ///
-    /// Lightning's own also names the operation; `tch` does not reach that part of libtorch.
+    /// Whether the backward pass ends the run where it first computes a NaN, and names the operation; no. This costs time, and
+    /// on CUDA it waits for the device at each operation.
     #[must_use]
     pub fn detect_anomaly(mut self, detect: bool) -> Trainer {
         self.detect_anomaly = detect;
         self
     }
 
-    /// Sets what libtorch keeps for the process.
-    pub(crate) fn set_switches(&self) {
+    /// Sets what libtorch keeps for the process, until what this gives is dropped.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub(crate) fn set_switches(&self) -> Result<Switches> {
         if let Some(benchmark) = self.benchmark.or(self.deterministic.then_some(false)) {
             Cuda::cudnn_set_benchmark(benchmark);
         }
+        let before = Switches {
+            deterministic: deterministic_algorithms()?,
+            detect_anomaly: detect_anomaly()?,
+        };
+        if self.deterministic {
+            set_deterministic_algorithms(Deterministic::On)?;
+        }
+        if self.detect_anomaly {
+            set_detect_anomaly(true)?;
+        }
+        Ok(before)
+    }
+}
+
+/// How libtorch was switched before a run, and is again after it.
+#[derive(Debug)]
+pub(crate) struct Switches {
+    deterministic: Deterministic,
+    detect_anomaly: bool,
+}
+
+impl Drop for Switches {
+    fn drop(&mut self) {
+        let _ = set_deterministic_algorithms(self.deterministic);
+        let _ = set_detect_anomaly(self.detect_anomaly);
     }
 }

@@ -35,8 +35,6 @@ impl Trainer {
     /// Validation batches that are run before the first epoch, so that a fault of the validation step shows at once; 2. -1
     /// runs all, 0 none. Nothing is logged, and random streams do not move. A run that goes on is not checked again, nor is
     /// one in a [`fast_dev_run`](Trainer::fast_dev_run).
-    ///
-    /// With [`Compat::Lightning`](crate::Compat) a validation step that draws random numbers itself does move the one stream.
     #[must_use]
     pub fn num_sanity_val_steps(mut self, batches: i64) -> Trainer {
         self.num_sanity_val_steps = batches;
