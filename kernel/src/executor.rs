@@ -234,8 +234,8 @@ impl Executor {
         }
         let begun = std::time::Instant::now();
         self.ground.session.show_std(&self.ground.rustc);
-        self.engine
-            .furnish(&self.ground.home, &self.ground.session, Some(&self.store))?;
+        let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
+        self.engine.furnish(&self.ground.session, Some(&self.store), &stubs)?;
         self.listener.sync();
         self.shared.now.lock().said = Said::default();
         self.furnished = true;
