@@ -9,6 +9,7 @@ mod events;
 mod hooks;
 mod limits;
 mod optimizers;
+mod precision;
 mod resume;
 
 /// libtorch's random generator is one for the process: tests that draw from it take turns.
