@@ -12,6 +12,7 @@ mod executor;
 mod graph;
 mod history;
 mod home;
+mod libraries;
 mod listener;
 mod magic;
 mod now;

@@ -272,7 +272,7 @@ fn write(file: &Path, recipe: &Recipe) {
 /// folder of the user's may have changed.
 fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).ok()?;
-    if manifest.lines().any(|line| is_foreign(line, own)) {
+    if manifest.lines().any(|line| is_foreign(line, own, session)) {
         return None;
     }
     let mut hasher = DefaultHasher::new();
@@ -288,7 +288,7 @@ fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
 }
 
 /// Whether a line of a manifest names a crate by a folder that is not one of ours.
-fn is_foreign(line: &str, own: &Path) -> bool {
+fn is_foreign(line: &str, own: &Path, session: &Path) -> bool {
     let Some((_, rest)) = line.split_once("path") else {
         return false;
     };
@@ -297,7 +297,7 @@ fn is_foreign(line: &str, own: &Path) -> bool {
         return false;
     };
     let stubs = own.with_file_name(crate::stubs::FOLDER);
-    let is_ours = [own, &stubs]
+    let is_ours = [own, &stubs, &session.join("shared")]
         .iter()
         .any(|folder| path.starts_with(&*folder.to_string_lossy()));
     !is_ours && !path.starts_with("src/lib.rs")
@@ -387,13 +387,31 @@ mod tests {
 
     #[test]
     fn crates_in_folders_of_the_users_are_cargos_business() {
-        let own = Path::new("/lc/src");
-        assert!(!is_foreign("lightcell = { path = \"/lc/src/magics/fit\" }", own));
-        assert!(!is_foreign("path = \"src/lib.rs\"", own));
-        assert!(!is_foreign("rpath = true", own));
-        assert!(!is_foreign("pathfinding = \"4\"", own));
-        assert!(is_foreign("mine = { path = \"/home/me/mine\" }", own));
-        assert!(is_foreign("mine = { version = \"1\", path=\"/home/me/mine\" }", own));
+        let (own, session) = (Path::new("/lc/src"), Path::new("/lc/sessions/1-2"));
+        assert!(!is_foreign(
+            "lightcell = { path = \"/lc/stubs/0a/lightcell\" }",
+            own,
+            session
+        ));
+        assert!(!is_foreign(
+            "x = { path = \"/lc/sessions/1-2/shared/0\" }",
+            own,
+            session
+        ));
+        assert!(!is_foreign(
+            "lightcell = { path = \"/lc/src/magics/fit\" }",
+            own,
+            session
+        ));
+        assert!(!is_foreign("path = \"src/lib.rs\"", own, session));
+        assert!(!is_foreign("rpath = true", own, session));
+        assert!(!is_foreign("pathfinding = \"4\"", own, session));
+        assert!(is_foreign("mine = { path = \"/home/me/mine\" }", own, session));
+        assert!(is_foreign(
+            "mine = { version = \"1\", path=\"/home/me/mine\" }",
+            own,
+            session
+        ));
     }
 
     #[test]

@@ -58,7 +58,11 @@ pub fn write(home: &Home, folder: &Path) -> Result<()> {
 /// A manifest with the crates themselves in the place of their stubs, for the analyser; `None` when it has no stubs.
 pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
     let mut changed = false;
-    let lines = manifest.lines().map(|line| {
+    // Of the shared libraries no cell names anything.
+    let named = manifest
+        .lines()
+        .filter(|line| !line.starts_with(crate::libraries::NAME));
+    let lines = named.map(|line| {
         for (name, _, folder) in CRATES {
             let is_stub = line.contains(&format!("/{FOLDER}/")) && line.contains(&format!("/{name}\""));
             if is_stub && let Some((before, _)) = line.split_once("path") {
