@@ -3,6 +3,7 @@
 use crate::adding::Adding;
 use crate::engine::{Engine, Failure};
 use crate::home::{Home, Rustc};
+use crate::libraries;
 use crate::listener::Listener;
 use crate::magic::{self, Piece};
 use crate::now::{Now, Phase, Said};
@@ -124,6 +125,8 @@ pub(crate) struct Executor {
     items: prepass::Items,
     /// Variables that cells have moved away, and where.
     moved_in: std::collections::HashMap<String, usize>,
+    /// Crates that cells have asked for.
+    libraries: libraries::Libraries,
     /// Requests up to this number are aborted.
     abort: u64,
     /// The analyser knows the standard library, and the session the training library.
@@ -172,8 +175,10 @@ fn start(
     ground.session.fill(&store).map_err(text)?;
     tracing::info!("session filled in {:?}", begun.elapsed());
     *shared.adding() = Adding::new(&ground.session.path, &store);
+    let stubs = crate::stubs::folder(&ground.home, &ground.rustc).map_err(text)?;
     let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
     Ok(Executor {
+        libraries: libraries::Libraries::new(&ground.session.path, &stubs),
         shared: shared.clone(),
         ground,
         store,
@@ -234,8 +239,8 @@ impl Executor {
         }
         let begun = std::time::Instant::now();
         self.ground.session.show_std(&self.ground.rustc);
-        self.engine
-            .furnish(&self.ground.home, &self.ground.session, Some(&self.store))?;
+        let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
+        self.engine.furnish(&self.ground.session, Some(&self.store), &stubs)?;
         self.listener.sync();
         self.shared.now.lock().said = Said::default();
         self.furnished = true;
@@ -372,6 +377,9 @@ impl Executor {
         if rust.trim().is_empty() {
             return Ok(());
         }
+        if let Some(asked) = libraries::asked(rust) {
+            self.share(&asked)?;
+        }
         let mut boxes = Vec::new();
         let (rewritten, result) = loop {
             let rewritten = prepass::rewrite(rust, &self.items, &boxes);
@@ -402,6 +410,40 @@ impl Executor {
             self.items.keep(rewritten);
         }
         result
+    }
+
+    /// Builds the crates that a cell asks for as a shared library. Where that fails the cell itself says what is wrong.
+    fn share(&mut self, asked: &[libraries::Asked]) -> Result<(), Report> {
+        if !self.libraries.lack(asked) {
+            return Ok(());
+        }
+        let session = self.ground.session.path.clone();
+        let native = libraries::native(&session);
+        let log = |error: anyhow::Error| tracing::warn!("crates are not shared: {error:#}");
+        let mut code = self.libraries.add(asked);
+        for _ in 0..2 {
+            let text = match code {
+                Ok(text) => text,
+                Err(error) => {
+                    log(error);
+                    return Ok(());
+                }
+            };
+            let (result, ..) = self.evaluate(&text)?;
+            if let Err(failure) = &result {
+                log(anyhow::anyhow!("{failure}"));
+                return self.libraries.give_up().or_else(|error| Ok(log(error)));
+            }
+            if libraries::native(&session) != native {
+                self.libraries.give_up().unwrap_or_else(log);
+                return self.evaluate(&text).map(drop);
+            }
+            if !self.libraries.have_changed() {
+                return Ok(());
+            }
+            code = self.libraries.renew();
+        }
+        Ok(())
     }
 
     /// The closure that a cell failed to keep, as it can be kept.
@@ -595,6 +637,8 @@ impl Executor {
         self.engine = engine;
         self.listener = listener;
         self.items.worker_is_new();
+        let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
+        self.libraries = libraries::Libraries::new(&self.ground.session.path, &stubs);
         self.furnished = false;
         self.furnish()
     }

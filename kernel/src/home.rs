@@ -114,7 +114,7 @@ impl Home {
 }
 
 /// Changes when the layout of a store changes.
-const STORE_FORMAT: &str = "3";
+const STORE_FORMAT: &str = "4";
 
 /// The compiler that cells are compiled with.
 #[derive(Debug, Clone)]

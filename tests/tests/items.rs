@@ -107,3 +107,28 @@ fn a_macro_and_what_it_makes_are_kept() {
     kernel.ok("macro_rules! square { ($e:expr) => { $e * $e + 1 } }");
     assert_eq!(kernel.ok("nine() + square!(1)").value(), "12");
 }
+
+#[test]
+fn a_crate_with_features_of_its_own_leaves_the_training_library_and_variables_alone() {
+    let mut kernel = Kernel::start();
+    kernel.ok("use lightcell::prelude::*;\nlet t = Tensor::from_slice(&[1i64, 2]);");
+    // A crate that the training library uses too, without this feature.
+    let added = kernel.ok(":dep libc = { version = \"0.2\", features = [\"extra_traits\"] }");
+    let said: Vec<String> = added
+        .all("display_data")
+        .into_iter()
+        .chain(added.all("update_display_data"))
+        .filter_map(|content| content["data"]["text/plain"].as_str().map(str::to_owned))
+        .collect();
+    assert!(said.iter().all(|text| !text.contains("tch")), "{said:?}");
+    let equal = "let fd = libc::pollfd { fd: 0, events: 0, revents: 0 };\nfd == fd && t.size() == [2]";
+    assert_eq!(kernel.ok(equal).value(), "true");
+    // What the training library does with the cell's own types is as before.
+    kernel.ok("hparams! { Hp { lr: f64 = 0.5 } }");
+    assert_eq!(
+        kernel
+            .ok("t.sum(Kind::Int64).int64_value(&[]) as f64 * Hp::default().lr")
+            .value(),
+        "1.5"
+    );
+}

@@ -113,6 +113,7 @@ pub fn clear_stop() {
 
 pub mod magics;
 mod rich;
+mod table;
 
 pub use frame::{Display as RichOutput, DisplayKind};
 pub use rich::{Rich, Show, clear_output, display, display_as, update_display};
