@@ -37,9 +37,9 @@ impl Adding {
 
     /// A line of evcxr's: `Compiling rand v0.9.0`.
     pub fn line(&mut self, shared: &Shared, line: &str) {
-        let Some(name) = crate::prepare::compiling(line) else {
-            return;
-        };
+        // Of the crate that the kernel puts around them nobody has asked.
+        let compiling = crate::prepare::compiling(line).filter(|name| !name.starts_with(crate::libraries::NAME));
+        let Some(name) = compiling else { return };
         let (parent, count) = {
             let state = shared.now.lock();
             // Before the first cell the kernel's own crates are compiled, if any.

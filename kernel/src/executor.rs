@@ -384,7 +384,10 @@ impl Executor {
         let (rewritten, result) = loop {
             let rewritten = prepass::rewrite(rust, &self.items, &boxes);
             self.compiled = false;
-            let (result, said, before) = self.evaluate(&rewritten.text)?;
+            let (mut result, said, before) = self.evaluate(&rewritten.text)?;
+            if let Err(Failure::Compile(errors)) = &mut result {
+                boxes.iter().for_each(|boxed: &prepass::Boxed| boxed.explain(errors));
+            }
             match result
                 .as_ref()
                 .err()

@@ -77,6 +77,14 @@ fn a_closure_is_kept() {
         text.contains("line 2, column 15") && text.contains("use the `move` keyword"),
         "{text}"
     );
+    let unknown = kernel
+        .err("let start = || std::process::Command::new(\"true\").spawn().unwrap();")
+        .traceback();
+    let said = "the closure `start` takes or gives a `Child`, which is not known by that name here";
+    assert!(
+        unknown.contains(said) && unknown.contains("use std::process::Child"),
+        "{unknown}"
+    );
     let unnamed = kernel.err("let evens = (0..9).filter(|x| x % 2 == 0);");
     assert!(
         unnamed.traceback().contains("the type of `evens` is not known")
@@ -131,4 +139,38 @@ fn a_crate_with_features_of_its_own_leaves_the_training_library_and_variables_al
             .value(),
         "1.5"
     );
+}
+
+#[test]
+fn a_crates_globals_are_the_same_in_every_cell() {
+    let mut kernel = Kernel::start();
+    kernel.ok("let kept = vec![1, 2];");
+    kernel.ok(":dep log\nlog::set_max_level(log::LevelFilter::Info);");
+    assert_eq!(kernel.ok("log::max_level()").value(), "Info");
+    // Another crate stands beside it.
+    kernel.ok(":dep itoa = \"1\"");
+    assert_eq!(
+        kernel
+            .ok("(itoa::Buffer::new().format(7).len(), log::max_level())")
+            .value(),
+        "(1, Info)"
+    );
+    // With more features it is compiled anew, and begins anew.
+    kernel.ok(":dep log = { version = \"0.4\", features = [\"std\"] }");
+    assert_eq!(kernel.ok("log::max_level()").value(), "Off");
+    kernel.ok("log::set_max_level(log::LevelFilter::Warn);");
+    assert_eq!(
+        kernel
+            .ok("(itoa::Buffer::new().format(7).len(), log::max_level(), kept.len())")
+            .value(),
+        "(1, Warn, 2)"
+    );
+    // What is no crate is said as before, and the rest goes on.
+    let missing = kernel.err(":dep itoa-of-nobody = \"1\"");
+    assert!(
+        missing.traceback().contains("there is no crate `itoa-of-nobody`"),
+        "{}",
+        missing.traceback()
+    );
+    assert_eq!(kernel.ok("log::max_level()").value(), "Warn");
 }

@@ -51,17 +51,17 @@ fn what_a_user_holds_is_there_after_a_stop_or_named() {
             "use lightcell::prelude::*;\n\
              use std::io::{{Read, Write}};\n\
              use std::net::TcpListener;\n\
-             use std::process::{{Command, Stdio}};\n\
+             use std::process::{{Child, Command, Stdio}};\n\
              let big = vec![1u8; {bytes}];\n\
              let v = vec![1, 2, 3];\n\
              let w = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);\n\
              let mut file = std::fs::File::open(\"/proc/self/maps\")?;\n\
              let mut first = [0u8; 4];\n\
              file.read_exact(&mut first)?;\n\
-             let cat = || Command::new(\"cat\").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();\n\
-             let mut ended = cat()?;\n\
+             let cat = || -> Child {{ Command::new(\"cat\").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap() }};\n\
+             let mut ended = cat();\n\
              drop(ended.stdin.take());\n\
-             let mut held = cat()?;\n\
+             let mut held = cat();\n\
              let port = TcpListener::bind(\"127.0.0.1:0\")?.local_addr()?.port();\n\
              let (send, receive) = std::sync::mpsc::channel::<i32>();\n\
              let thread = std::thread::spawn(move || receive.iter().sum::<i32>());"

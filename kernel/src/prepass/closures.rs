@@ -1,6 +1,7 @@
 //! Closures that outlive their cell: evcxr cannot write their type, so they are put into a box whose type can be written.
 
 use super::{Insertion, before};
+use crate::engine::Diagnostic;
 use syn::spanned::Spanned;
 
 /// A closure to put into a box: the variable and the trait, such as `Fn(i32) -> i32`.
@@ -23,6 +24,29 @@ impl Boxed {
             variable: variable.to_owned(),
             of: of.to_owned(),
         })
+    }
+
+    /// Puts errors about the box's type, which the user has not written, in other words: the analyser leaves out where a
+    /// type comes from.
+    pub fn explain(&self, errors: &mut [Diagnostic]) {
+        for error in errors {
+            let name = error.message.strip_prefix("cannot find type `");
+            let Some(name) = name.and_then(|rest| rest.split('`').next()) else {
+                continue;
+            };
+            if self
+                .of
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == name)
+            {
+                error.message = format!(
+                    "the closure `{}` takes or gives a `{name}`, which is not known by that name here",
+                    self.variable
+                );
+                error.code = None;
+                error.spans.iter_mut().for_each(|span| span.label.clear());
+            }
+        }
     }
 
     /// The texts around the closure, at the last `let` of that name.
@@ -57,6 +81,23 @@ fn last_let<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_that_is_not_known_is_said_of_the_closure() {
+        let boxed = Boxed::new("f", "let f: impl Fn() -> Child").unwrap();
+        let error = |name: &str| Diagnostic {
+            message: format!("cannot find type `{name}` in this scope"),
+            code: Some("E0425".into()),
+            ..Diagnostic::default()
+        };
+        let mut errors = [error("Child"), error("Other")];
+        boxed.explain(&mut errors);
+        assert_eq!(
+            errors[0].message,
+            "the closure `f` takes or gives a `Child`, which is not known by that name here"
+        );
+        assert_eq!(errors[1], error("Other"));
+    }
 
     #[test]
     fn a_trait_that_can_be_written_is_taken() {

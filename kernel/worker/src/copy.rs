@@ -193,7 +193,8 @@ fn let_go_of_pipes() -> Vec<String> {
     let mut dead = None;
     for fd in numbers {
         // The worker's own stand at 200 and above; 0 to 2 are the user's standard descriptors, and stay.
-        if fd <= 2 || crate::fds::is_private(fd) {
+        // The number that the list's own descriptor had may be the dead socket's now.
+        if fd <= 2 || crate::fds::is_private(fd) || dead == Some(fd) {
             continue;
         }
         let target = name_of(fd);
