@@ -2,6 +2,7 @@
 
 use crate::callbacks::{Callback, Run};
 use crate::error::{Error, Result};
+use crate::log_dir::{self, Place};
 use lightcell_events::run::Metrics;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -24,9 +25,7 @@ const KEY: &str = "CsvLogger";
 /// ```
 #[derive(Debug, Clone)]
 pub struct CsvLogger {
-    save_dir: PathBuf,
-    name: String,
-    version: Option<String>,
+    place: Place,
     /// The folder of this run; empty before it begins.
     log_dir: PathBuf,
     /// One map for each row; missing values are empty.
@@ -38,9 +37,7 @@ impl CsvLogger {
     /// Writes into a new folder below this one; nothing before the run begins.
     pub fn new(save_dir: impl Into<PathBuf>) -> CsvLogger {
         CsvLogger {
-            save_dir: save_dir.into(),
-            name: "lightning_logs".to_owned(),
-            version: None,
+            place: Place::new(save_dir.into()),
             log_dir: PathBuf::new(),
             columns: Vec::new(),
             begun: false,
@@ -50,14 +47,14 @@ impl CsvLogger {
     /// The folder between `save_dir` and the version's; `lightning_logs`. An empty one is left out.
     #[must_use]
     pub fn name(mut self, name: &str) -> CsvLogger {
-        self.name = name.to_owned();
+        self.place.name = name.to_owned();
         self
     }
 
     /// The version's folder, in place of `version_N`.
     #[must_use]
     pub fn version(mut self, version: &str) -> CsvLogger {
-        self.version = Some(version.to_owned());
+        self.place.version = Some(version.to_owned());
         self
     }
 
@@ -70,33 +67,8 @@ impl CsvLogger {
         self.log_dir.join("metrics.csv")
     }
 
-    fn parent(&self) -> PathBuf {
-        if self.name.is_empty() {
-            self.save_dir.clone()
-        } else {
-            self.save_dir.join(&self.name)
-        }
-    }
-
-    /// The folder of the next version.
-    fn next(&self) -> PathBuf {
-        let parent = self.parent();
-        if let Some(version) = &self.version {
-            return parent.join(version);
-        }
-        let entries = std::fs::read_dir(&parent).ok().into_iter().flatten().flatten();
-        let number = |name: String| name.strip_prefix("version_")?.parse::<u64>().ok();
-        let last = entries
-            .filter_map(|entry| number(entry.file_name().to_string_lossy().into_owned()))
-            .max();
-        parent.join(format!("version_{}", last.map_or(0, |last| last + 1)))
-    }
-
     fn fault(&self, error: impl Into<Error>) -> Error {
-        let error: Error = error.into();
-        error
-            .at(&format!("cannot write {}", self.table().display()))
-            .hint("is the disk full, or the folder read-only? Without a logger the run needs neither")
+        log_dir::fault(&self.table(), error)
     }
 
     fn rows(&self) -> Result<Vec<BTreeMap<String, String>>> {
@@ -176,7 +148,7 @@ impl Callback for CsvLogger {
     fn setup(&mut self, _: &mut Run) -> Result<()> {
         // The run goes on: so does its table.
         if self.log_dir.as_os_str().is_empty() {
-            self.log_dir = self.next();
+            self.log_dir = self.place.next();
         }
         self.begun = false;
         Ok(())
@@ -217,11 +189,7 @@ impl Callback for CsvLogger {
     }
 
     fn state_key(&self) -> String {
-        format!(
-            "{KEY}{{'save_dir': '{}', 'name': '{}'}}",
-            self.save_dir.display(),
-            self.name
-        )
+        self.place.key(KEY)
     }
 
     fn state_dict(&self) -> Value {

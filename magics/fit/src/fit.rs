@@ -308,7 +308,7 @@ impl<M: LightningModule> Fit<M> {
             model: type_name::<M>(),
             hparams: &making::json(&hparams),
         };
-        checkpoint::save(path.as_ref(), &parts, &progress.callbacks)
+        checkpoint::save(path.as_ref(), &parts, &progress.kept)
     }
 
     /// Writes the parameters and buffers alone, under PyTorch's names: for `safetensors.torch.load_file` in Python, or

@@ -15,6 +15,7 @@ mod error;
 mod fit;
 mod history;
 mod layers;
+mod log_dir;
 mod looping;
 mod making;
 mod means;
@@ -28,10 +29,16 @@ mod readers;
 mod schedule;
 mod show;
 mod steps;
+mod tensorboard;
 mod trainer;
+mod tuner;
 
 pub use batch::Batch;
-pub use callbacks::{Callback, EarlyStopping, EarlyStoppingReason, ModelCheckpoint, MonitorMode, Run};
+pub use callbacks::{
+    AnnealingStrategy, Callback, DeviceStatsMonitor, EMAWeightAveraging, EarlyStopping, EarlyStoppingReason,
+    GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint, MonitorMode, Run, StochasticWeightAveraging,
+    SwaStart, Timer,
+};
 pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
@@ -50,7 +57,9 @@ pub use schedule::{
     StepLR, ThresholdMode,
 };
 pub use show::image_grid;
+pub use tensorboard::{SummaryWriter, TensorBoardLogger};
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
+pub use tuner::{BatchSizeMode, LrFind, LrFinder, LrMode, ScaleBatchSize, Tuner};
 #[doc(hidden)]
 pub use {serde, tch};
 
@@ -59,11 +68,14 @@ pub mod prelude {
     pub use crate::hparams;
     pub use crate::layers::*;
     pub use crate::{
-        Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
-        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule,
-        Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
-        PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store, TensorDataset,
-        ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        AnnealingStrategy, Batch, BatchSizeMode, Callback, ClipAlgorithm, Compat, CosineAnnealingLR,
+        CosineAnnealingWarmRestarts, CsvLogger, Data, DataLoader, DataModule, Dataset, DeviceStatsMonitor,
+        EMAWeightAveraging, EarlyStopping, Error, ExponentialLR, Fit, GradientAccumulationScheduler, HParams, Interval,
+        LambdaLR, LearningRateMonitor, LightningModule, Limit, LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint,
+        MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, ReduceLROnPlateau,
+        Result, Run, ScaleBatchSize, Schedule, SequentialLR, Stage, Step, StepLR, StochasticWeightAveraging, Store,
+        SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode, Timer, Trainer, Tuner, adagrad, adam, adamw,
+        csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

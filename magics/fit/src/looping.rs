@@ -7,7 +7,7 @@ mod watching;
 pub(crate) use partial::Partial;
 pub(crate) use watching::best_of;
 
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callbacks, Kept};
 use crate::data::Order;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
@@ -20,6 +20,7 @@ use crate::trainer::{Compat, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 use tch::{Device, Tensor};
 
@@ -88,6 +89,8 @@ pub(crate) struct Progress {
     pub partial: Option<Partial>,
     /// The callbacks' states when the run ended.
     pub callbacks: Value,
+    /// What else a checkpoint keeps of them; their states stand above.
+    pub kept: Rc<Kept>,
 }
 
 /// What the loop changes, beside the module itself.
@@ -117,6 +120,9 @@ pub(crate) fn run(
         val_batches: cap(trainer.limit_val_batches, work.batches(Stage::Validate)),
         last_step: None,
         last_loss: None,
+        before: false,
+        completed: false,
+        reads_loss: false,
         callbacks: trainer.all_callbacks(),
         metrics: Metrics::new(),
         root: watching::root(trainer),
@@ -148,7 +154,10 @@ pub(crate) fn run(
         Err(error) => (Status::Failed, Some(error)),
     };
     pass.state.progress.status = status;
-    pass.state.progress.callbacks = pass.callbacks.states();
+    pass.state.optimizer.fix_lrs(None);
+    let kept = pass.callbacks.kept();
+    pass.state.progress.callbacks = kept.states.clone();
+    pass.state.progress.kept = Rc::new(kept);
     let progress = pass.state.progress.clone();
     reporter.finished(status, &progress, begun.elapsed().as_secs_f64(), error.as_ref());
     error
@@ -174,6 +183,12 @@ struct Loop<'a> {
     val_batches: u64,
     last_step: Option<u64>,
     last_loss: Option<(u64, f64)>,
+    /// Whether a hook comes before its batch or epoch: what callbacks log then belongs to the next step.
+    before: bool,
+    /// Whether the run came to its end, by itself or by a callback.
+    completed: bool,
+    /// Whether a callback looks at each loss.
+    reads_loss: bool,
     trainer: &'a Trainer,
     callbacks: Callbacks,
     /// What callbacks see: the newest means of all that was logged.
@@ -216,6 +231,7 @@ impl Loop<'_> {
         let outcome = outcome.and_then(|status| ended.map(|()| status));
         match outcome {
             Ok(status) => {
+                self.completed = status == Status::Completed;
                 self.watch(None, 0, |callback, run| callback.on_fit_end(run))?;
                 Ok(status)
             }
@@ -247,9 +263,10 @@ impl Loop<'_> {
                 "a whole number counts batches, a number with a point is a share of them: 1 is one batch, 1.0 is all",
             ));
         }
-        let epochs = self.last_epoch.saturating_sub(self.state.progress.epoch);
-        let accumulate = self.trainer.accumulate_grad_batches;
-        let steps = self.train_batches.div_ceil(accumulate).saturating_mul(epochs);
+        let first = self.state.progress.epoch;
+        let epochs = self.last_epoch.saturating_sub(first);
+        let accumulate = self.accumulate(first)?;
+        let steps = self.steps_of(first)?;
         let left = self
             .last_step
             .map_or(u64::MAX, |last| last.saturating_sub(self.state.progress.step));
@@ -264,13 +281,14 @@ impl Loop<'_> {
             let begun = self.state.optimizer.begin_run(steps, epochs);
             begun.map_err(|error| error.at("configure_optimizers"))?;
         }
-        if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
+        if self.state.optimizer.is_lbfgs() && accumulate > 1 {
             return Err(Error::new(
                 Kind::Option,
                 "LBFGS computes the loss of its batch several times a step: it cannot accumulate batches",
             )
             .hint("use a larger batch size in place of accumulate-grad-batches"));
         }
+        self.reads_loss = self.callbacks.reads_loss();
         self.fit_hook(Hook::FitStart)?;
         self.watch(None, 0, |callback, run| callback.on_fit_start(run))?;
         while self.state.progress.epoch < self.last_epoch && !self.steps_done() && !self.told_to_stop() {

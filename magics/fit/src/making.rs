@@ -24,6 +24,7 @@ pub(crate) fn begin(trainer: &Trainer) -> Result<(Store, Progress)> {
         status: Status::Completed,
         partial: None,
         callbacks: serde_json::Value::Null,
+        kept: Default::default(),
     };
     Ok((Store::new(device), progress))
 }

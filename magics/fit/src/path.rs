@@ -6,22 +6,42 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Div;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tch::nn::{self, Init, VarStore};
 use tch::{Device, Kind, Tensor};
 
 /// Whether a model is being trained. Its layers share it with the trainer: dropout works in training only. On the heap,
 /// because a static would exist once in each cell.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mode(Arc<AtomicBool>);
+pub(crate) struct Mode(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    training: AtomicBool,
+    /// Of how many batches running statistics are the mean, the one at hand included; 0: they move by their momentum.
+    averaged: AtomicU64,
+}
 
 impl Mode {
     pub fn set_training(&self, training: bool) {
-        self.0.store(training, Ordering::Relaxed);
+        self.0.training.store(training, Ordering::Relaxed);
     }
 
     pub fn training(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.training.load(Ordering::Relaxed)
+    }
+
+    /// From the batch of this number on, counted from 1, running statistics are means of all batches; 0 ends that.
+    pub fn average(&self, batch: u64) {
+        self.0.averaged.store(batch, Ordering::Relaxed);
+    }
+
+    /// How much the batch at hand moves running statistics whose layer says `momentum`.
+    pub fn momentum(&self, momentum: f64) -> f64 {
+        match self.0.averaged.load(Ordering::Relaxed) {
+            0 => momentum,
+            batch => 1.0 / batch as f64,
+        }
     }
 }
 
@@ -68,6 +88,14 @@ impl Store {
     /// Whether the layers behave as in training: dropout drops, batch normalisation uses the batch.
     pub fn set_training(&self, training: bool) {
         self.mode.set_training(training);
+    }
+
+    /// The running statistics of batch normalisations, by their names.
+    pub(crate) fn batch_statistics(&self) -> Vec<(String, Tensor)> {
+        let names = ["running_mean", "running_var", "num_batches_tracked"];
+        let mut all = self.state_dict();
+        all.retain(|(name, _)| names.contains(&name.rsplit('.').next().unwrap_or(name)));
+        all
     }
 
     /// Parameters and buffers, sorted by name.

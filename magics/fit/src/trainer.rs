@@ -2,8 +2,10 @@
 
 mod files;
 mod limits;
+mod loggers;
 
 pub(crate) use limits::Duration;
+pub(crate) use loggers::Loggers;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
@@ -45,13 +47,6 @@ impl From<f64> for Limit {
     fn from(share: f64) -> Limit {
         Limit::Fraction(share)
     }
-}
-
-/// A logger that settings can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LoggerName {
-    Csv,
 }
 
 /// How [`Trainer::gradient_clip_val`] limits gradients.
@@ -106,7 +101,7 @@ pub struct Trainer {
     pub(crate) min_steps: u64,
     pub(crate) max_time: Option<Duration>,
     pub(crate) check_val_every_n_epoch: u64,
-    pub(crate) logger: Option<LoggerName>,
+    pub(crate) logger: Loggers,
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
@@ -135,7 +130,7 @@ impl Default for Trainer {
             min_steps: 0,
             max_time: None,
             check_val_every_n_epoch: 1,
-            logger: None,
+            logger: Loggers::default(),
             log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,

@@ -157,7 +157,7 @@ impl<const N: usize> BatchNorm<N> {
             Some(&self.running_mean),
             Some(&self.running_var),
             training,
-            self.momentum,
+            self.mode.momentum(self.momentum),
             self.eps,
             true,
         )

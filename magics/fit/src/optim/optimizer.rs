@@ -23,6 +23,8 @@ pub struct Optimizer {
     /// tch's optimizer over the same parameters, for one thing it alone can do: take gradients away. A gradient that is
     /// zero instead would move a parameter that the loss does not depend on.
     gradients: nn::Optimizer,
+    /// Learning rates of the groups in place of what the schedule says.
+    fixed: Option<Vec<f64>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Optimizer {
             kernels: Kernels::load()?,
             lbfgs: None,
             gradients,
+            fixed: None,
         };
         optimizer.scheduled();
         Ok(optimizer)
@@ -122,6 +125,39 @@ impl Optimizer {
             .iter()
             .map(|group| (group.pattern.clone(), group.lr))
             .collect()
+    }
+
+    /// PyTorch's name of its class.
+    pub fn name(&self) -> &'static str {
+        self.algorithm.name()
+    }
+
+    /// The momentum of the next step, in Adam the first beta; `None` when there is nothing of the kind.
+    pub fn momentum(&self) -> Option<f64> {
+        let mut algorithm = self.algorithm;
+        algorithm.momentum_mut().copied()
+    }
+
+    /// What the learning rate follows: steps, epochs, or nothing.
+    pub(crate) fn interval(&self) -> Option<crate::Interval> {
+        self.scheduler.interval()
+    }
+
+    /// The groups that have parameters: that of those in no other may have none.
+    pub(crate) fn used_groups(&self) -> Vec<usize> {
+        let used = |at: &usize| !self.groups[*at].members.is_empty();
+        (0..self.groups.len()).filter(used).collect()
+    }
+
+    /// The weight decays of the groups, in the order of [`lrs`](Optimizer::lrs).
+    pub fn weight_decays(&self) -> Vec<f64> {
+        self.groups.iter().map(|group| group.weight_decay).collect()
+    }
+
+    /// Sets the learning rates of all groups until it is called again; `None` gives them back to the schedule.
+    pub(crate) fn fix_lrs(&mut self, lrs: Option<Vec<f64>>) {
+        self.fixed = lrs;
+        self.scheduled();
     }
 
     /// Takes all gradients away.
@@ -351,7 +387,11 @@ impl Optimizer {
     /// Sets what the schedule says.
     fn scheduled(&mut self) {
         for (index, group) in self.groups.iter_mut().enumerate() {
-            group.lr = self.scheduler.lr(group.initial_lr, index);
+            let fixed = self.fixed.as_ref().and_then(|lrs| lrs.get(index)).copied();
+            group.lr = fixed.unwrap_or_else(|| self.scheduler.lr(group.initial_lr, index));
+        }
+        if self.fixed.is_some() {
+            return;
         }
         if let (Some(value), Some(momentum)) = (self.scheduler.momentum(), self.algorithm.momentum_mut()) {
             *momentum = value;
