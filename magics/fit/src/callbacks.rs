@@ -9,6 +9,7 @@ mod early_stopping;
 mod ema;
 mod lr_monitor;
 mod model_checkpoint;
+mod model_summary;
 mod swa;
 mod timer;
 
@@ -19,6 +20,7 @@ pub use early_stopping::{EarlyStopping, EarlyStoppingReason};
 pub use ema::EMAWeightAveraging;
 pub use lr_monitor::LearningRateMonitor;
 pub use model_checkpoint::ModelCheckpoint;
+pub use model_summary::ModelSummary;
 pub use swa::{AnnealingStrategy, StochasticWeightAveraging, SwaStart};
 pub use timer::Timer;
 
@@ -101,6 +103,7 @@ pub struct Run<'a> {
     pub(crate) log_every_n_steps: u64,
     pub(crate) logging: bool,
     pub(crate) logged: Metrics,
+    pub(crate) notes: Vec<String>,
     /// Whether the run came to its end, and was not stopped by the user.
     pub(crate) completed: bool,
 }

@@ -4,7 +4,7 @@ use crate::callbacks::{Callback, Run};
 use crate::error::{Error, Result};
 use crate::log_dir::{self, Place};
 use lightcell_events::run::Metrics;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,6 @@ const KEY: &str = "CsvLogger";
 #[derive(Debug, Clone)]
 pub struct CsvLogger {
     place: Place,
-    /// The folder of this run; empty before it begins.
-    log_dir: PathBuf,
     /// One map for each row; missing values are empty.
     columns: Vec<String>,
     begun: bool,
@@ -38,7 +36,6 @@ impl CsvLogger {
     pub fn new(save_dir: impl Into<PathBuf>) -> CsvLogger {
         CsvLogger {
             place: Place::new(save_dir.into()),
-            log_dir: PathBuf::new(),
             columns: Vec::new(),
             begun: false,
         }
@@ -60,11 +57,11 @@ impl CsvLogger {
 
     /// The folder of the run; empty before the run begins.
     pub fn log_dir(&self) -> &Path {
-        &self.log_dir
+        &self.place.dir
     }
 
     fn table(&self) -> PathBuf {
-        self.log_dir.join("metrics.csv")
+        self.place.dir.join("metrics.csv")
     }
 
     fn fault(&self, error: impl Into<Error>) -> Error {
@@ -92,7 +89,7 @@ impl CsvLogger {
 
     /// Writes the whole table beside its place, then into it.
     fn rewrite(&self, rows: &[BTreeMap<String, String>]) -> Result<()> {
-        let beside = self.log_dir.join(".metrics.csv.part");
+        let beside = self.place.dir.join(".metrics.csv.part");
         let write = || -> std::result::Result<(), ::csv::Error> {
             let mut writer = ::csv::Writer::from_path(&beside)?;
             writer.write_record(&self.columns)?;
@@ -122,9 +119,9 @@ impl CsvLogger {
 
     /// Makes the folder, or goes on in the one that is there: rows from this step on are dropped, as they will come again.
     fn begin(&mut self, run: &Run) -> Result<()> {
-        std::fs::create_dir_all(&self.log_dir).map_err(|error| self.fault(error))?;
+        std::fs::create_dir_all(&self.place.dir).map_err(|error| self.fault(error))?;
         let hparams = serde_json::to_string_pretty(run.hparams()).unwrap_or_default();
-        std::fs::write(self.log_dir.join("hparams.json"), hparams + "\n").map_err(|error| self.fault(error))?;
+        std::fs::write(self.place.dir.join("hparams.json"), hparams + "\n").map_err(|error| self.fault(error))?;
         let mut rows = self.rows()?;
         let before = |row: &BTreeMap<String, String>| {
             row.get("step")
@@ -146,10 +143,7 @@ impl CsvLogger {
 
 impl Callback for CsvLogger {
     fn setup(&mut self, _: &mut Run) -> Result<()> {
-        // The run goes on: so does its table.
-        if self.log_dir.as_os_str().is_empty() {
-            self.log_dir = self.place.next();
-        }
+        self.place.begin();
         self.begun = false;
         Ok(())
     }
@@ -185,7 +179,7 @@ impl Callback for CsvLogger {
     }
 
     fn log_dir(&self) -> Option<PathBuf> {
-        Some(self.log_dir.clone()).filter(|dir| !dir.as_os_str().is_empty())
+        self.place.begun()
     }
 
     fn state_key(&self) -> String {
@@ -193,14 +187,11 @@ impl Callback for CsvLogger {
     }
 
     fn state_dict(&self) -> Value {
-        json!({ "log_dir": self.log_dir })
+        self.place.state()
     }
 
     fn load_state_dict(&mut self, state: &Value) -> Result<()> {
-        // A folder that is gone is not made again.
-        if let Some(dir) = state["log_dir"].as_str().map(PathBuf::from).filter(|dir| dir.is_dir()) {
-            self.log_dir = dir;
-        }
+        self.place.load(state);
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ mod readers;
 mod schedule;
 mod show;
 mod steps;
+mod summary;
 mod tensorboard;
 mod trainer;
 mod tuner;
@@ -36,8 +37,8 @@ mod tuner;
 pub use batch::Batch;
 pub use callbacks::{
     AnnealingStrategy, Callback, DeviceStatsMonitor, EMAWeightAveraging, EarlyStopping, EarlyStoppingReason,
-    GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint, MonitorMode, Run, StochasticWeightAveraging,
-    SwaStart, Timer,
+    GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint, ModelSummary, MonitorMode, Run,
+    StochasticWeightAveraging, SwaStart, Timer,
 };
 pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
@@ -72,10 +73,10 @@ pub mod prelude {
         CosineAnnealingWarmRestarts, CsvLogger, Data, DataLoader, DataModule, Dataset, DeviceStatsMonitor,
         EMAWeightAveraging, EarlyStopping, Error, ExponentialLR, Fit, GradientAccumulationScheduler, HParams, Interval,
         LambdaLR, LearningRateMonitor, LightningModule, Limit, LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint,
-        MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, ReduceLROnPlateau,
-        Result, Run, ScaleBatchSize, Schedule, SequentialLR, Stage, Step, StepLR, StochasticWeightAveraging, Store,
-        SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode, Timer, Trainer, Tuner, adagrad, adam, adamw,
-        csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        ModelSummary, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR,
+        ReduceLROnPlateau, Result, Run, ScaleBatchSize, Schedule, SequentialLR, Stage, Step, StepLR,
+        StochasticWeightAveraging, Store, SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode, Timer,
+        Trainer, Tuner, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

@@ -1,14 +1,17 @@
 //! Where loggers write: one folder for each run, numbered as PyTorch Lightning numbers them.
 
 use crate::error::Error;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What says which folder a logger's run gets. Loggers of one trainer that say the same share it.
+/// The folder of a logger's run. Loggers of one trainer that say the same share it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Place {
     pub save_dir: PathBuf,
     pub name: String,
     pub version: Option<String>,
+    /// Of the run at hand; empty before it begins.
+    pub dir: PathBuf,
 }
 
 impl Place {
@@ -17,11 +20,36 @@ impl Place {
             save_dir,
             name: "lightning_logs".to_owned(),
             version: None,
+            dir: PathBuf::new(),
+        }
+    }
+
+    /// A run begins: it gets a folder, or goes on in that of the run before.
+    pub fn begin(&mut self) {
+        if self.dir.as_os_str().is_empty() {
+            self.dir = self.next();
+        }
+    }
+
+    /// The folder of the run, once it has begun.
+    pub fn begun(&self) -> Option<PathBuf> {
+        Some(self.dir.clone()).filter(|dir| !dir.as_os_str().is_empty())
+    }
+
+    /// What a checkpoint keeps.
+    pub fn state(&self) -> Value {
+        json!({ "log_dir": self.dir })
+    }
+
+    /// Goes on in the folder that a checkpoint names. One that is gone is not made again.
+    pub fn load(&mut self, state: &Value) {
+        if let Some(dir) = state["log_dir"].as_str().map(PathBuf::from).filter(|dir| dir.is_dir()) {
+            self.dir = dir;
         }
     }
 
     /// The folder of the next run.
-    pub fn next(&self) -> PathBuf {
+    fn next(&self) -> PathBuf {
         // An empty name is no folder.
         let parent = self.save_dir.join(&self.name);
         if let Some(version) = &self.version {

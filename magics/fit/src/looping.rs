@@ -276,6 +276,12 @@ impl Loop<'_> {
             None => 0,
         };
         let steps = steps.saturating_sub(done).min(left);
+        // The schedule of a trial is that of a long run: its beginning.
+        let (steps, epochs) = if self.trainer.trial {
+            (1 << 40, 1 << 20)
+        } else {
+            (steps, epochs)
+        };
         // A run that is only to be finished, of which no step is left, leaves the schedule where it is.
         if steps > 0 || self.state.progress.step == 0 {
             let begun = self.state.optimizer.begin_run(steps, epochs);
@@ -318,7 +324,7 @@ impl Loop<'_> {
             metrics.append(&mut logged);
             self.metrics.extend(metrics.clone());
             // The last of all, as in Lightning: a plateau looks at what validation logged.
-            if !stopped && pass.whole() {
+            if !stopped && pass.whole() && !self.trainer.trial {
                 self.state.optimizer.after_validation(&metrics)?;
             }
             let record = EpochRecord {

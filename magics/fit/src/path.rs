@@ -60,6 +60,8 @@ pub struct Store {
     pub(crate) mode: Mode,
     /// What layers could not be made of. Said when all of the model is made: making a layer gives no error.
     faults: RefCell<Vec<Error>>,
+    /// Names and PyTorch's classes of the layers, in the order in which they were made.
+    pub(crate) modules: RefCell<Vec<(String, String)>>,
 }
 
 impl Store {
@@ -69,6 +71,7 @@ impl Store {
             vars: VarStore::new(device),
             mode: Mode::default(),
             faults: RefCell::default(),
+            modules: RefCell::default(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Store {
         Path {
             inner: self.vars.root(),
             store: self,
+            name: String::new(),
         }
     }
 
@@ -177,6 +181,8 @@ impl Store {
 pub struct Path<'a> {
     inner: nn::Path<'a>,
     store: &'a Store,
+    /// `encoder.l1`; empty at the root.
+    name: String,
 }
 
 impl<'a> Path<'a> {
@@ -193,6 +199,15 @@ impl<'a> Path<'a> {
     /// Registers the values of another parameter as one of its own.
     pub(crate) fn copied(&self, name: &str, value: &Tensor) -> Tensor {
         self.trained(name, &value.detach().copy())
+    }
+
+    /// Notes PyTorch's class of what is made here, for [`Fit::summary`](crate::Fit::summary). What was said first holds: a
+    /// layer knows its class better than what it is part of.
+    pub(crate) fn module(&self, class: &str) {
+        let mut modules = self.store.modules.borrow_mut();
+        if !self.name.is_empty() && modules.iter().all(|(name, _)| *name != self.name) {
+            modules.push((self.name.clone(), class.to_owned()));
+        }
     }
 
     /// Notes what a layer cannot be made of. It then makes something of the right kind all the same.
@@ -217,9 +232,15 @@ impl<'a> Path<'a> {
 
     // Not generic, so that it is compiled here.
     fn child(&self, name: &str) -> Path<'a> {
+        let parent = &self.name;
         Path {
             inner: self.inner.sub(name),
             store: self.store,
+            name: if parent.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{parent}.{name}")
+            },
         }
     }
 

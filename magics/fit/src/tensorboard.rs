@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::log_dir::{self, Place};
 use lightcell_events::run::Metrics;
 use proto::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -233,8 +233,6 @@ fn now() -> f64 {
 pub struct TensorBoardLogger {
     place: Place,
     default_hp_metric: bool,
-    /// The folder of this run; empty before it begins.
-    log_dir: PathBuf,
     writer: Option<SummaryWriter>,
 }
 
@@ -244,7 +242,6 @@ impl TensorBoardLogger {
         TensorBoardLogger {
             place: Place::new(save_dir.into()),
             default_hp_metric: true,
-            log_dir: PathBuf::new(),
             writer: None,
         }
     }
@@ -273,7 +270,7 @@ impl TensorBoardLogger {
 
     /// The folder of the run; empty before the run begins.
     pub fn log_dir(&self) -> &Path {
-        &self.log_dir
+        &self.place.dir
     }
 
     /// The writer of the run's event file, for histograms, pictures and texts.
@@ -281,7 +278,7 @@ impl TensorBoardLogger {
     /// # Errors
     /// Before a run begins, or when the file cannot be made.
     pub fn experiment(&mut self) -> Result<&mut SummaryWriter> {
-        if self.log_dir.as_os_str().is_empty() {
+        if self.place.dir.as_os_str().is_empty() {
             return Err(Error::new(
                 crate::ErrorKind::Option,
                 "the TensorBoard logger has no file before its run begins",
@@ -290,24 +287,21 @@ impl TensorBoardLogger {
         }
         match &mut self.writer {
             Some(writer) => Ok(writer),
-            none => Ok(none.insert(SummaryWriter::new(&self.log_dir)?)),
+            none => Ok(none.insert(SummaryWriter::new(&self.place.dir)?)),
         }
     }
 }
 
 impl Callback for TensorBoardLogger {
     fn setup(&mut self, _: &mut Run) -> Result<()> {
-        // The run goes on: so does its folder.
-        if self.log_dir.as_os_str().is_empty() {
-            self.log_dir = self.place.next();
-        }
+        self.place.begin();
         self.writer = None;
         Ok(())
     }
 
     fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
         let (write_hp, step) = (self.default_hp_metric, run.global_step() as i64);
-        let path = self.log_dir.join("hparams.json");
+        let path = self.place.dir.join("hparams.json");
         let writer = self.experiment()?;
         if writer.goes_on {
             return writer.purge(step);
@@ -335,7 +329,7 @@ impl Callback for TensorBoardLogger {
     }
 
     fn log_dir(&self) -> Option<PathBuf> {
-        Some(self.log_dir.clone()).filter(|dir| !dir.as_os_str().is_empty())
+        self.place.begun()
     }
 
     fn state_key(&self) -> String {
@@ -343,15 +337,12 @@ impl Callback for TensorBoardLogger {
     }
 
     fn state_dict(&self) -> Value {
-        json!({ "log_dir": self.log_dir })
+        self.place.state()
     }
 
     fn load_state_dict(&mut self, state: &Value) -> Result<()> {
-        // A folder that is gone is not made again.
-        if let Some(dir) = state["log_dir"].as_str().map(PathBuf::from).filter(|dir| dir.is_dir()) {
-            self.log_dir = dir;
-            self.writer = None;
-        }
+        self.place.load(state);
+        self.writer = None;
         Ok(())
     }
 }

@@ -107,6 +107,9 @@ pub struct Trainer {
     pub(crate) early_stopping: Option<EarlyStopping>,
     #[serde(skip)]
     pub(crate) callbacks: Callbacks,
+    /// Whether this is a few steps of a run that is yet to come, as the tuner makes them.
+    #[serde(skip)]
+    pub(crate) trial: bool,
 }
 
 impl Default for Trainer {
@@ -135,6 +138,7 @@ impl Default for Trainer {
             model_checkpoint: None,
             early_stopping: None,
             callbacks: Callbacks::default(),
+            trial: false,
         }
     }
 }

@@ -87,6 +87,7 @@ impl Tuner {
             early_stopping: None,
             model_checkpoint: None,
             callbacks: Callbacks::default(),
+            trial: true,
             ..self.trainer.clone()
         }
     }

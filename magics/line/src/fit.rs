@@ -62,7 +62,7 @@ fn options(call: &Call) -> FitOptions {
     all
 }
 
-fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
+pub(crate) fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
     let given = call.value(flag.name);
     let text = given.or((!flag.default.is_empty()).then_some(flag.default))?;
     let value = match flag.kind {

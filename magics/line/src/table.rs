@@ -1,5 +1,7 @@
 //! The table of magics and their flags.
 
+mod tuner;
+
 /// A magic.
 #[derive(Debug)]
 pub struct Magic {
@@ -329,7 +331,7 @@ pub const TABLE: &[Magic] = &[
                 aliases: &[],
                 kind: Kind::Text,
                 default: "",
-                about: "csv: write metrics.csv, in Lightning's layout",
+                about: "csv: write metrics.csv, in Lightning's layout; tensorboard: event files for it; csv,tensorboard: both",
             },
             Flag {
                 name: "--default-root-dir",
@@ -390,6 +392,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    tuner::LR_FIND,
     Magic {
         name: "lsmagic",
         summary: "list the magics",
@@ -430,6 +433,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    tuner::SCALE_BATCH_SIZE,
     Magic {
         name: "time",
         summary: "time a line or a cell",

@@ -56,6 +56,11 @@ impl Run<'_> {
         self.logged.insert(name.to_owned(), value);
     }
 
+    /// Says something to the user, when the hook has returned.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
     /// Whether the step at hand is one of those that the loggers write down: each `log_every_n_steps`-th.
     pub fn logs_step(&self) -> bool {
         self.logging && self.log_every_n_steps > 0 && (self.log_step + 1).is_multiple_of(self.log_every_n_steps)

@@ -90,6 +90,7 @@ impl<const N: usize> BatchNormConfig<N> {
 
     /// Makes the layer.
     pub fn build(self, path: Path) -> BatchNorm<N> {
+        path.module(&format!("BatchNorm{N}d"));
         let filled = |value: f64| init::constant(&[self.channels], value);
         BatchNorm {
             weight: self.affine.then(|| path.trained("weight", &filled(1.0))),

@@ -52,8 +52,12 @@ impl Loop<'_> {
             actions,
             logged,
             log_step,
+            notes,
             ..
         } = run;
+        for text in notes {
+            self.note(Level::Info, text);
+        }
         if let Some(reason) = stop {
             self.stop.get_or_insert(reason);
         }
@@ -90,6 +94,7 @@ impl Loop<'_> {
             log_every_n_steps: self.trainer.log_every_n_steps,
             logging: self.callbacks.logging(),
             logged: Metrics::new(),
+            notes: Vec::new(),
             completed: self.completed,
         }
     }

@@ -15,7 +15,7 @@ use tch::{Kind as TKind, Tensor};
 #[derive(Debug)]
 pub struct Optimizer {
     pub(super) algorithm: Algorithm,
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     pub(crate) scheduler: Scheduler,
     pub(super) kernels: Kernels,
     /// What L-BFGS remembers, after its first step.
@@ -28,18 +28,18 @@ pub struct Optimizer {
 }
 
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     /// Empty for the parameters that fit no group.
     pattern: String,
     /// Before the schedule.
     initial_lr: f64,
     lr: f64,
-    weight_decay: f64,
-    members: Vec<Member>,
+    pub(super) weight_decay: f64,
+    pub(super) members: Vec<Member>,
 }
 
 #[derive(Debug)]
-struct Member {
+pub(super) struct Member {
     name: String,
     tensor: Tensor,
     /// Its own steps: a parameter without a gradient makes none.
@@ -125,33 +125,6 @@ impl Optimizer {
             .iter()
             .map(|group| (group.pattern.clone(), group.lr))
             .collect()
-    }
-
-    /// PyTorch's name of its class.
-    pub fn name(&self) -> &'static str {
-        self.algorithm.name()
-    }
-
-    /// The momentum of the next step, in Adam the first beta; `None` when there is nothing of the kind.
-    pub fn momentum(&self) -> Option<f64> {
-        let mut algorithm = self.algorithm;
-        algorithm.momentum_mut().copied()
-    }
-
-    /// What the learning rate follows: steps, epochs, or nothing.
-    pub(crate) fn interval(&self) -> Option<crate::Interval> {
-        self.scheduler.interval()
-    }
-
-    /// The groups that have parameters: that of those in no other may have none.
-    pub(crate) fn used_groups(&self) -> Vec<usize> {
-        let used = |at: &usize| !self.groups[*at].members.is_empty();
-        (0..self.groups.len()).filter(used).collect()
-    }
-
-    /// The weight decays of the groups, in the order of [`lrs`](Optimizer::lrs).
-    pub fn weight_decays(&self) -> Vec<f64> {
-        self.groups.iter().map(|group| group.weight_decay).collect()
     }
 
     /// Sets the learning rates of all groups until it is called again; `None` gives them back to the schedule.

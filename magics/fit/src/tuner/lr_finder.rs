@@ -259,7 +259,8 @@ pub struct LrFinder {
 
 impl LrFinder {
     /// The learning rate to begin with: of the steps but the first ten and the last, the smaller of the rate at which the loss
-    /// falls most steeply over the logarithm of the rate, and a tenth of the rate at which it is lowest. With
+    /// falls most steeply over the logarithm of the rate, once it has done a tenth of its fall, and a tenth of the rate at which
+    /// it is lowest. With
     /// `Compat::Lightning` the rate of the steepest fall over the rate itself, as there. `None` when too few steps were made.
     pub fn suggestion(&self) -> Option<f64> {
         self.suggestion_within(10, 1)
@@ -268,15 +269,17 @@ impl LrFinder {
     /// As [`suggestion`](LrFinder::suggestion), without so many steps at the beginning and the end.
     pub fn suggestion_within(&self, skip_begin: usize, skip_end: usize) -> Option<f64> {
         let points = self.points(skip_begin, skip_end);
-        let steepest = self.lrs[self.steepest(&points)?];
         if self.lightning {
-            return Some(steepest);
+            return self.steepest(&points).map(|at| self.lrs[at]);
         }
-        let lowest = points
-            .iter()
-            .copied()
-            .min_by(|a, b| self.losses[*a].total_cmp(&self.losses[*b]))?;
-        Some(steepest.min(self.lrs[lowest] / 10.0))
+        let (first, loss) = (*points.first()?, |at: usize| self.losses[at]);
+        let lowest = points.iter().copied().min_by(|a, b| loss(*a).total_cmp(&loss(*b)))?;
+        // Before the loss has begun to fall for good, slopes are those of noise.
+        let level = loss(first) - 0.1 * (loss(first) - loss(lowest));
+        let fall: Vec<usize> = points.iter().copied().filter(|at| *at <= lowest).collect();
+        let begin = fall.iter().rposition(|at| loss(*at) >= level).unwrap_or(0);
+        let steepest = self.steepest(&fall[begin..]).unwrap_or(lowest);
+        (points.len() >= 2).then(|| self.lrs[steepest].min(self.lrs[lowest] / 10.0))
     }
 
     /// The step whose rate is nearest to the suggestion, to mark it in a plot.

@@ -90,7 +90,7 @@ impl Drop for Folder {
     }
 }
 
-fn files(folder: &FilePath) -> Vec<String> {
+pub(super) fn files(folder: &FilePath) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };

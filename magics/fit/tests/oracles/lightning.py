@@ -53,6 +53,14 @@ def loaders(batches):
     return DataLoader(data), DataLoader(TensorDataset(torch.ones(1, 1)))
 
 
+def samples(count, inputs, classes):
+    """Points, and the largest of random linear functions of them as their class."""
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(count, inputs, generator=generator)
+    teacher = torch.randn(inputs, classes, generator=generator)
+    return TensorDataset(x, (x @ teacher).argmax(1))
+
+
 def trainer(root, epochs, **settings):
     return pl.Trainer(
         accelerator="cpu",

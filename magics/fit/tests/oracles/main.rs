@@ -5,9 +5,11 @@ mod boards;
 mod curves;
 mod keeping;
 mod layers;
+mod rates;
 mod schedules;
 mod tuning;
 mod validation;
+mod watching;
 
 use lightcell::prelude::*;
 use serde_json::Value;

@@ -14,19 +14,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.tuner import Tuner
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
-from lightning import trainer
+from lightning import samples, trainer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 torch.set_num_threads(1)
-
-
-def samples(count, inputs, classes):
-    generator = torch.Generator().manual_seed(7)
-    x = torch.randn(count, inputs, generator=generator)
-    teacher = torch.randn(inputs, classes, generator=generator)
-    return TensorDataset(x, (x @ teacher).argmax(1))
 
 
 OPTIMIZERS = {

@@ -12,9 +12,6 @@ fn oracle_07_rates_losses_and_suggestion_are_lightnings() {
         let about = format!("{} {}", case["optimizer"], case["settings"]);
         let mut settings = case["settings"].clone();
         settings["update_attr"] = json!(false);
-        if case["settings"].get("early_stop_threshold").is_some_and(Value::is_null) {
-            settings["early_stop_threshold"] = Value::Null;
-        }
         let settings: LrFind = serde_json::from_value(settings).unwrap();
         let hp = Hp {
             optimizer: case["optimizer"].as_str().unwrap().to_owned(),
