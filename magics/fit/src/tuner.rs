@@ -83,6 +83,7 @@ impl Tuner {
             limit_val_batches: Limit::Batches(val_batches),
             check_val_every_n_epoch: 1,
             ckpt_path: None,
+            fast_dev_run: None,
             logger: Loggers::default(),
             early_stopping: None,
             model_checkpoint: None,
