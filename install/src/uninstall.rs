@@ -15,6 +15,7 @@ const PARTS: [&str; 17] = [
     "libtorch",
     "libtch",
     ".cargo",
+    "stubs",
     "toolchains",
     "tools",
     "store",

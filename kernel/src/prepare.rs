@@ -4,6 +4,7 @@
 use crate::engine::{self, Engine};
 use crate::home::{Home, Rustc};
 use crate::session::Session;
+use crate::stubs;
 use crate::worker::{Incoming, Link, Reader};
 use anyhow::{Context, Result, bail};
 use lightcell_events::frame::Kind;
@@ -34,6 +35,10 @@ pub fn missing(home: &Home, rustc: &Rustc) -> Result<Option<String>> {
     let store = home.store(rustc)?;
     if !store.join(COMPLETE).is_file() {
         return Ok(Some(format!("no warm store for {}", first_line(&rustc.version))));
+    }
+    let stubs = stubs::folder(home, rustc)?;
+    if !stubs.is_dir() {
+        return Ok(Some(format!("the warm store is damaged: {}", stubs.display())));
     }
     Ok(damage(&store))
 }
@@ -99,7 +104,13 @@ pub fn worker(home: &Home, rustc: &Rustc, progress: &mut dyn FnMut(Progress)) ->
         });
     })
     .context("cannot build the worker")?;
-    install(&build.join("release/lightcell-worker"), &target)
+    install(&build.join("release/lightcell-worker"), &target)?;
+    if let Some(own) = target.parent()
+        && let Some(all) = own.parent()
+    {
+        keep_two(all, own);
+    }
+    Ok(())
 }
 
 /// What the worker's program exports: these symbols win over libc's in every library it loads.
@@ -155,11 +166,23 @@ pub fn compiling(line: &str) -> Option<&str> {
 }
 
 /// Builds the warm store: a session like any other, kept. `EVCXR_TMPDIR` names its folder.
-pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, command: Command) -> Result<PathBuf> {
+pub fn store(home: &Home, rustc: &Rustc, session: &Session) -> Result<PathBuf> {
     let target = home.store(rustc)?;
+    let stubs = stubs::folder(home, rustc)?;
+    stubs::write(home, &stubs)?;
+    let (_link, command) = Link::new(home, rustc, &session.path)?;
     let mut engine = Engine::start(command)?;
     engine.begin(home, session, None)?;
-    engine.furnish(home, session, None)?;
+    engine.build(home, session)?;
+    drop(engine);
+    // Of all crates that are there; those of a session are fewer.
+    let lock = session.path.join("Cargo.lock");
+    let all_crates = std::fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    // As a kernel does it.
+    let (link, command) = Link::new(home, rustc, &session.path)?;
+    let mut engine = Engine::start(command)?;
+    engine.begin(home, session, None)?;
+    engine.furnish(session, None, &stubs)?;
     // The library is loaded once for real, so that a broken libtorch is found here and not in a notebook.
     let text = try_libtorch(&mut engine, link).context("libtorch does not work in a cell")?;
     if text.trim() != "3" {
@@ -173,12 +196,20 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
         bail!("evcxr does not report errors as expected");
     }
     drop(engine);
+    std::fs::write(&lock, all_crates).with_context(|| format!("cannot write {}", lock.display()))?;
     slim(&session.path.join("target"))?;
     let all = target.parent().context("no folder for stores")?;
     std::fs::create_dir_all(all)?;
     let list = inventory(&session.path)?;
     std::fs::write(session.path.join(COMPLETE), list)?;
-    for rest in ["src", "Cargo.toml", ".cargo", "worker", crate::replay::RECIPE] {
+    for rest in [
+        "src",
+        "Cargo.toml",
+        ".cargo",
+        "worker",
+        crate::replay::RECIPE,
+        crate::replay::ANALYSIS,
+    ] {
         let path = session.path.join(rest);
         let _ = if path.is_dir() {
             std::fs::remove_dir_all(path)
@@ -192,13 +223,26 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
     }
     std::fs::rename(&session.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
     let _ = std::fs::remove_file(target.join(".lock"));
-    for other in std::fs::read_dir(all)?.flatten() {
-        // Stores of other versions: what sessions linked stays theirs.
-        if other.path() != target {
-            let _ = std::fs::remove_dir_all(other.path());
-        }
+    keep_two(all, &target);
+    if let Some(all) = stubs.parent() {
+        keep_two(all, &stubs);
     }
     Ok(target)
+}
+
+/// Removes all beside `target` but the newest, which is the one of the rustc before: who goes back to it finds it again.
+/// Kernels that run hold their own links to a store's files.
+fn keep_two(folder: &Path, target: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut others: Vec<_> = entries
+        .filter(|entry| entry.path() != target)
+        .map(|entry| (entry.metadata().and_then(|meta| meta.modified()).ok(), entry.path()))
+        .collect();
+    others.sort();
+    others.pop();
+    for (_, path) in others {
+        let _ = std::fs::remove_dir_all(path);
+    }
 }
 
 /// What a cell with a tensor prints.
@@ -304,6 +348,28 @@ mod tests {
         assert_eq!(compiling("   Compiling tch v0.26.0"), Some("tch"));
         assert_eq!(compiling("   Compiling lightcell v0.1.0 (/x/y)"), Some("lightcell"));
         assert_eq!(compiling("    Finished `dev` profile"), None);
+    }
+
+    #[test]
+    fn of_older_versions_one_is_kept() {
+        let all = std::env::temp_dir().join(format!("lightcell-keep-{}", std::process::id()));
+        let day = |days: u64| std::time::UNIX_EPOCH + std::time::Duration::from_secs(86_400 * days);
+        for (name, days) in [("oldest", 1), ("before", 3), ("old", 2), ("now", 1)] {
+            std::fs::create_dir_all(all.join(name)).unwrap();
+            std::fs::File::open(all.join(name))
+                .unwrap()
+                .set_modified(day(days))
+                .unwrap();
+        }
+        keep_two(&all, &all.join("now"));
+        let mut left: Vec<_> = std::fs::read_dir(&all)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["before", "now"]);
+        std::fs::remove_dir_all(all).unwrap();
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub fn home() -> PathBuf {
     required("LIGHTCELL_HOME")
 }
 
-fn required(name: &str) -> PathBuf {
+/// A folder that `lightcell selftest` names in the environment.
+pub fn required(name: &str) -> PathBuf {
     match std::env::var_os(name) {
         Some(value) => value.into(),
         None => panic!("{name} is not set: run these tests with `cargo selftest`"),

@@ -102,15 +102,9 @@ fn with_shuffled_labels_the_demo_fails() {
 
 #[test]
 fn mnist_reaches_97_percent() {
-    let Some(data) = std::env::var_os("LIGHTCELL_TEST_MNIST") else {
-        // `cargo selftest` says that this was skipped, and with --full it fails.
-        println!("skipped: no MNIST");
-        return;
-    };
-    let (ok, executed, text) = execute(
-        &file("../notebooks/mnist.ipynb"),
-        &[("LIGHTCELL_MNIST", Path::new(&data))],
-    );
+    // Without the data `cargo selftest` leaves this test out and says so.
+    let data = lightcell_tests::required("LIGHTCELL_TEST_MNIST");
+    let (ok, executed, text) = execute(&file("../notebooks/mnist.ipynb"), &[("LIGHTCELL_MNIST", &data)]);
     assert!(ok, "{text}");
     let percent = accuracy(&executed);
     assert!((97.0..=100.0).contains(&percent), "{percent}");

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use std::fmt::Debug;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What one step gets. Its size is known, never guessed.
 pub trait Batch: Debug + 'static {
@@ -22,6 +22,18 @@ pub trait Batch: Debug + 'static {
     where
         Self: Sized;
 
+    /// The batch with its floating-point numbers of another kind, and all others as they are. One of a type that does not say
+    /// how stays as it is: its steps then convert what they take.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    fn convert_floats(self, _kind: Kind) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        Ok(self)
+    }
+
     /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
     fn shapes(&self) -> String;
 }
@@ -36,6 +48,14 @@ impl Batch for Tensor {
             Ok(self)
         } else {
             Ok(self.f_to_device(device)?)
+        }
+    }
+
+    fn convert_floats(self, kind: Kind) -> Result<Tensor> {
+        if self.is_floating_point() && self.kind() != kind {
+            Ok(self.f_to_kind(kind)?)
+        } else {
+            Ok(self)
         }
     }
 
@@ -62,6 +82,11 @@ macro_rules! tuple_batches {
                 Ok(($($part.to_device(device)?,)+))
             }
 
+            fn convert_floats(self, kind: Kind) -> Result<Self> {
+                let ($($part,)+) = self;
+                Ok(($($part.convert_floats(kind)?,)+))
+            }
+
             fn shapes(&self) -> String {
                 let ($($part,)+) = self;
                 joined(&[$($part.shapes()),+])
@@ -79,6 +104,10 @@ impl Batch for Vec<Tensor> {
 
     fn to_device(self, device: Device) -> Result<Self> {
         self.into_iter().map(|tensor| tensor.to_device(device)).collect()
+    }
+
+    fn convert_floats(self, kind: Kind) -> Result<Self> {
+        self.into_iter().map(|tensor| tensor.convert_floats(kind)).collect()
     }
 
     fn shapes(&self) -> String {

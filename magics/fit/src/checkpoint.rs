@@ -2,11 +2,12 @@
 //! that is read back goes on as if it had never stopped, bit by bit.
 //!
 //! One safetensors file. Tensors: `model.*` under PyTorch's names, `optim.<parameter>.<slot>`, `history.step_losses`,
-//! `callback.<state key>/<name>`, `grad.*` when it was written amid a window of accumulation, and `current.*` when a callback
-//! averages the weights: those that are trained, `model.*` is their average then. Texts in JSON in its metadata: `lightcell` (versions),
-//! `model`, `hyper_parameters`, `loops`, `sampler`, `lr_schedulers`, `callbacks`, `history`. The random state needs no more
-//! than `sampler`: the order of the samples is a function of seed and epoch, and libtorch's generator is seeded from seed,
-//! epoch and batch before each batch.
+//! `callback.<state key>/<name>`, `grad.*` when it was written amid a window of accumulation, `current.*` when a callback
+//! averages the weights (those that are trained; `model.*` is their average then), `rng.cpu` and `rng.cuda`, the states of
+//! libtorch's random generators. Texts in JSON in its metadata: `lightcell` (versions), `model`, `hyper_parameters`, `loops`,
+//! `sampler`, `lr_schedulers`, `scaler`, `callbacks`, `history`. Of the random state, `sampler` is all that our own order
+//! needs: that of the samples is a function of seed and epoch, and the generator is seeded from seed, epoch and batch before
+//! each batch. Lightning's order goes on from the generator's state.
 
 pub(crate) mod file;
 
@@ -21,7 +22,7 @@ use lightcell_events::run::Metrics;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Version of the file's layout.
 const FORMAT: u64 = 1;
@@ -74,6 +75,7 @@ pub(crate) fn save(path: &Path, parts: &Parts, kept: &Kept) -> Result<()> {
             .map(|(name, tensor)| (name, tensor.grad()));
         tensors.extend(named("grad", grads.filter(|(_, grad)| grad.defined()).collect()));
     }
+    tensors.extend(named("rng", generators(progress)?));
     let records: Vec<Value> = parts.history.iter().map(record).collect();
     let partial = progress.partial.as_ref();
     let offset = partial.map_or(0, |partial| partial.batch);
@@ -93,6 +95,7 @@ pub(crate) fn save(path: &Path, parts: &Parts, kept: &Kept) -> Result<()> {
             json!({ "seed": progress.seed, "epoch": progress.epoch, "offset": offset }),
         ),
         ("lr_schedulers", json!([parts.optimizer.schedule_state()])),
+        ("scaler", json!(progress.scaler)),
         ("callbacks", kept.states.clone()),
         ("history", json!(records)),
     ];
@@ -131,7 +134,7 @@ pub(crate) fn restore(path: &Path, state: &mut State, averages: bool) -> Result<
             .push((rest.to_owned(), tensor.shallow_clone()));
     }
     let mut take = |part: &str| parts.remove(part).unwrap_or_default();
-    let (mut model, optim, grads) = (take("model"), take("optim"), take("grad"));
+    let (mut model, optim, grads, generators) = (take("model"), take("optim"), take("grad"), take("rng"));
     let (current, mut beside) = (take("current"), take("callback"));
     let averaged = averages && !current.is_empty();
     if averaged {
@@ -149,11 +152,33 @@ pub(crate) fn restore(path: &Path, state: &mut State, averages: bool) -> Result<
     load_grads(state, &grads)?;
     state.optimizer.load_schedule_state(schedule);
     (*state.progress, *state.history, *state.losses) = (progress, history, losses);
+    load_generators(state.progress.device, &generators)?;
     Ok(ForCallbacks {
         states: texts.get("callbacks")?,
         tensors: beside,
         averaged,
     })
+}
+
+/// The states of the generators that the run draws from.
+fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
+    let mut states = vec![("cpu".to_owned(), lightcell_torch::rng_state(Device::Cpu)?)];
+    if matches!(progress.device, Device::Cuda(_)) {
+        states.push(("cuda".to_owned(), lightcell_torch::rng_state(progress.device)?));
+    }
+    Ok(states)
+}
+
+/// Sets them, as far as they are those of the devices that are there.
+fn load_generators(device: Device, states: &[(String, Tensor)]) -> Result<()> {
+    for (name, state) in states {
+        match name.as_str() {
+            "cpu" => lightcell_torch::set_rng_state(Device::Cpu, state)?,
+            "cuda" if matches!(device, Device::Cuda(_)) => lightcell_torch::set_rng_state(device, state)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The callbacks' states in a file.
@@ -274,7 +299,13 @@ impl<'a> Texts<'a> {
             Value::Null => None,
             partial => Some(Partial::from_json(partial).ok_or_else(|| self.fault("loops"))?),
         };
+        // Files of before there were scalers have none.
+        let scaler = match self.texts.contains_key("scaler") {
+            true => serde_json::from_value(self.get("scaler")?).map_err(|_| self.fault("scaler"))?,
+            false => None,
+        };
         Ok(Progress {
+            scaler,
             seed: number(&sampler["seed"])?,
             epoch: number(&loops["epoch"])?,
             step: number(&loops["global_step"])?,

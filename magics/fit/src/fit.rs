@@ -11,7 +11,9 @@ use crate::means::Means;
 use crate::module::{LightningModule, Step};
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::progress::{Outside, Reporter, failed_before};
+use crate::scaler::GradScaler;
 use crate::steps::{Steps, guarded, shapes};
 use crate::trainer::{Trainer, device_name};
 use lightcell_events::run::{Metrics, Stage, Status};
@@ -77,7 +79,7 @@ impl<M: LightningModule> Fit<M> {
         let (store, progress) = making::begin(trainer)?;
         let model = guarded(|| Ok(M::new(&store.root(), &hparams)));
         let model = model.map_err(|error| error.at("the model cannot be made"))?;
-        making::check(&store, type_name::<M>())?;
+        making::check(&store, &progress, type_name::<M>())?;
         let optimizer = making::optimizer(guarded(|| Ok(model.configure_optimizers(&hparams))), &store)?;
         Ok(Fit {
             model,
@@ -90,9 +92,9 @@ impl<M: LightningModule> Fit<M> {
         })
     }
 
-    /// Makes a trainer's seed and device hold for a model that is there already.
+    /// Makes a trainer's seed, device and precision hold for a model that is there already.
     pub(crate) fn adjust(&mut self, trainer: &Trainer) -> Result<()> {
-        if let Some(trainer) = making::adjust(&mut self.progress, trainer)? {
+        if let Some(trainer) = making::adjust(&mut self.progress, &self.store, trainer)? {
             *self = Fit::build(self.hparams.clone(), &trainer)?;
         }
         Ok(())
@@ -116,7 +118,8 @@ impl<M: LightningModule> Fit<M> {
             hparams: making::json(&hparams),
             parameters: self.store.trained(),
         };
-        let mut work = match Steps::new(&mut self.model, self.progress.device, data) {
+        let Progress { device, precision, .. } = self.progress;
+        let mut work = match Steps::new(&mut self.model, device, precision, data) {
             Ok(work) => work,
             Err(error) => {
                 self.progress.status = Status::Failed;
@@ -165,6 +168,16 @@ impl<M: LightningModule> Fit<M> {
     /// The optimizer, to load its state or to change the parameters by hand.
     pub fn optimizer_mut(&mut self) -> &mut Optimizer {
         &mut self.optimizer
+    }
+
+    /// The numbers that the model computes with.
+    pub fn precision(&self) -> Precision {
+        self.progress.precision
+    }
+
+    /// The scaler of a run with [`Precision::F16Mixed`]: its scale, and how many steps it has left out.
+    pub fn grad_scaler(&self) -> Option<&GradScaler> {
+        self.progress.scaler.as_ref()
     }
 
     /// The record with the lowest `val_loss`, or `train_loss` when there was no validation. `None` before the first epoch.
@@ -238,12 +251,16 @@ impl<M: LightningModule> Fit<M> {
         let mut batches = loader.epoch(self.progress.seed, 0);
         for index in 0u64.. {
             let place = |error: Error, shapes: &str| error.at(&format!("batch {}{shapes}", index + 1));
-            let device = self.progress.device;
-            let loaded = guarded(|| batches.next().map(|batch| batch?.to_device(device)).transpose())
-                .map_err(|error| place(error, ""))?;
+            let Progress { device, precision, .. } = self.progress;
+            let load = |batch: Result<M::Batch>| precision.input(batch?)?.to_device(device);
+            let loaded = guarded(|| batches.next().map(load).transpose()).map_err(|error| place(error, ""))?;
             let Some(batch) = loaded else { break };
             let mut cx = Step::new(stage, self.progress.epoch, index, self.progress.step).with_lr(self.optimizer.lr());
-            let done = guarded(|| step(&mut self.model, &batch, &mut cx).and_then(|()| cx.checked()));
+            let done = guarded(|| {
+                let _autocast = precision.enter(device)?;
+                step(&mut self.model, &batch, &mut cx)?;
+                cx.checked()
+            });
             done.map_err(|error| place(error, &shapes(&batch)))?;
             after(&mut cx, batch.len());
         }

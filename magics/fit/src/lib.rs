@@ -24,8 +24,10 @@ mod module;
 pub mod notebook;
 mod optim;
 mod path;
+mod precision;
 mod progress;
 mod readers;
+mod scaler;
 mod schedule;
 mod show;
 mod steps;
@@ -47,11 +49,15 @@ pub use fit::Fit;
 pub use history::{EpochRecord, History};
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
+/// The rest of what tch does not have of libtorch: memory statistics, generators' states, deterministic algorithms.
+pub use lightcell_torch as torch;
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
 pub use path::{Path, Store};
+pub use precision::Precision;
 pub use readers::{csv, idx};
+pub use scaler::GradScaler;
 pub use schedule::{
     CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, Interval, LambdaLR, LinearLR, MultiStepLR,
     OneCycleLR, PlateauMode, PlateauState, PolynomialLR, ReduceLROnPlateau, Schedule, ScheduleState, SequentialLR,
@@ -71,12 +77,12 @@ pub mod prelude {
     pub use crate::{
         AnnealingStrategy, Batch, BatchSizeMode, Callback, ClipAlgorithm, Compat, CosineAnnealingLR,
         CosineAnnealingWarmRestarts, CsvLogger, Data, DataLoader, DataModule, Dataset, DeviceStatsMonitor,
-        EMAWeightAveraging, EarlyStopping, Error, ExponentialLR, Fit, GradientAccumulationScheduler, HParams, Interval,
-        LambdaLR, LearningRateMonitor, LightningModule, Limit, LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint,
-        ModelSummary, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR,
-        ReduceLROnPlateau, Result, Run, ScaleBatchSize, Schedule, SequentialLR, Stage, Step, StepLR,
-        StochasticWeightAveraging, Store, SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode, Timer,
-        Trainer, Tuner, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        EMAWeightAveraging, EarlyStopping, Error, ExponentialLR, Fit, GradScaler, GradientAccumulationScheduler,
+        HParams, Interval, LambdaLR, LearningRateMonitor, LightningModule, Limit, LinearLR, LrFind, LrFinder, LrMode,
+        ModelCheckpoint, ModelSummary, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
+        PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, ScaleBatchSize, Schedule, SequentialLR, Stage, Step,
+        StepLR, StochasticWeightAveraging, Store, SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode,
+        Timer, Trainer, Tuner, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};

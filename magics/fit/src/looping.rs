@@ -1,5 +1,6 @@
 //! The training loop. It knows the user's module only through [`Work`], so it is compiled once.
 
+mod numbers;
 mod partial;
 mod training;
 mod watching;
@@ -15,7 +16,9 @@ use crate::means::Means;
 use crate::module::Step;
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::progress::Reporter;
+use crate::scaler::GradScaler;
 use crate::trainer::{Compat, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
 use serde_json::Value;
@@ -91,6 +94,9 @@ pub(crate) struct Progress {
     pub callbacks: Value,
     /// What else a checkpoint keeps of them; their states stand above.
     pub kept: Rc<Kept>,
+    pub precision: Precision,
+    /// Of a run with 16-mixed.
+    pub scaler: Option<GradScaler>,
 }
 
 /// What the loop changes, beside the module itself.
@@ -287,6 +293,7 @@ impl Loop<'_> {
             let begun = self.state.optimizer.begin_run(steps, epochs);
             begun.map_err(|error| error.at("configure_optimizers"))?;
         }
+        self.prepare_scaler()?;
         if self.state.optimizer.is_lbfgs() && accumulate > 1 {
             return Err(Error::new(
                 Kind::Option,

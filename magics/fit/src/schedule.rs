@@ -266,6 +266,11 @@ impl Scheduler {
         self.state.steps += 1;
     }
 
+    /// A step of the run was left out: the schedule stays where it is, and one that spans its run has one step less to go.
+    pub fn after_skipped_step(&mut self) {
+        self.state.total_steps = self.state.total_steps.saturating_sub(1).max(self.state.steps);
+    }
+
     pub fn after_epoch(&mut self) {
         self.state.epochs += 1;
     }

@@ -6,6 +6,7 @@ use crate::data::{Batches, DataLoader, DataModule, Order};
 use crate::error::{Error, Kind, Result};
 use crate::looping::{Hook, Work};
 use crate::module::{LightningModule, Step};
+use crate::precision::Precision;
 use lightcell_events::run::Stage;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::{Device, Tensor};
@@ -13,6 +14,7 @@ use tch::{Device, Tensor};
 pub(crate) struct Steps<'a, M: LightningModule> {
     module: &'a mut M,
     device: Device,
+    precision: Precision,
     train: DataLoader<M::Batch>,
     val: Option<DataLoader<M::Batch>>,
     batches: Option<Batches<M::Batch>>,
@@ -22,12 +24,18 @@ pub(crate) struct Steps<'a, M: LightningModule> {
 impl<'a, M: LightningModule> Steps<'a, M> {
     /// # Errors
     /// When the data module panics.
-    pub fn new<D: DataModule<Batch = M::Batch>>(module: &'a mut M, device: Device, data: &D) -> Result<Steps<'a, M>> {
+    pub fn new<D: DataModule<Batch = M::Batch>>(
+        module: &'a mut M,
+        device: Device,
+        precision: Precision,
+        data: &D,
+    ) -> Result<Steps<'a, M>> {
         let (train, val) = guarded(|| Ok((data.train_dataloader(), data.val_dataloader())))
             .map_err(|error| error.at("the data cannot be loaded"))?;
         Ok(Steps {
             module,
             device,
+            precision,
             train,
             val,
             batches: None,
@@ -57,10 +65,10 @@ impl<M: LightningModule> Work for Steps<'_, M> {
 
     fn load(&mut self) -> Option<Result<i64>> {
         self.batch = None;
-        let (batches, device) = (self.batches.as_mut()?, self.device);
+        let (batches, device, precision) = (self.batches.as_mut()?, self.device, self.precision);
         let loaded = guarded(|| {
             let Some(batch) = batches.next() else { return Ok(None) };
-            let batch = batch?.to_device(device)?;
+            let batch = precision.input(batch?)?.to_device(device)?;
             Ok(Some((batch.len(), batch)))
         });
         match loaded {
@@ -80,15 +88,22 @@ impl<M: LightningModule> Work for Steps<'_, M> {
                 self.module
                     .on_train_batch_start(batch, cx)
                     .map_err(|error| error.at("on_train_batch_start"))?;
+                let _autocast = self.precision.enter(self.device)?;
                 self.module.training_step(batch, cx).map(Some)
             }
-            _ => self.module.validation_step(batch, cx).map(|()| None),
+            _ => {
+                let _autocast = self.precision.enter(self.device)?;
+                self.module.validation_step(batch, cx).map(|()| None)
+            }
         })
     }
 
     fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
         let Some(batch) = &self.batch else { return Ok(None) };
-        guarded(|| self.module.training_step(batch, cx).map(Some))
+        guarded(|| {
+            let _autocast = self.precision.enter(self.device)?;
+            self.module.training_step(batch, cx).map(Some)
+        })
     }
 
     fn shapes(&self) -> String {

@@ -9,6 +9,7 @@ mod events;
 mod hooks;
 mod limits;
 mod optimizers;
+mod precision;
 mod resume;
 mod tuning;
 mod watching;

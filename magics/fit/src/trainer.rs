@@ -3,6 +3,7 @@
 mod files;
 mod limits;
 mod loggers;
+mod numbers;
 
 pub(crate) use limits::Duration;
 pub(crate) use loggers::Loggers;
@@ -12,6 +13,8 @@ use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::fit::Fit;
 use crate::module::LightningModule;
+use crate::precision::Precision;
+use crate::scaler::GradScaler;
 use serde::Deserialize;
 use std::path::PathBuf;
 use tch::{Cuda, Device};
@@ -105,6 +108,9 @@ pub struct Trainer {
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
+    pub(crate) precision: Option<Precision>,
+    #[serde(skip)]
+    pub(crate) grad_scaler: Option<GradScaler>,
     #[serde(skip)]
     pub(crate) callbacks: Callbacks,
     /// Whether this is a few steps of a run that is yet to come, as the tuner makes them.
@@ -137,6 +143,8 @@ impl Default for Trainer {
             log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,
+            precision: None,
+            grad_scaler: None,
             callbacks: Callbacks::default(),
             trial: false,
         }
@@ -303,20 +311,24 @@ impl Trainer {
             return Err(Error::new(Kind::Option, format!("gradient-clip-val cannot be {value}"))
                 .hint("it is above 0, usually near 1; 0 does not clip"));
         }
-        Ok(())
+        self.check_scaler()
     }
 
     pub(crate) fn device(&self) -> Result<Device> {
         let name = self.accelerator.as_str();
+        // Before libtorch is asked. Where it fails, there is no device.
+        let loaded = if name == "cpu" {
+            Ok(false)
+        } else {
+            lightcell_torch::load_cuda()
+        };
         let missing = || {
-            Error::new(
-                Kind::Device,
-                format!(
-                    "there is no {name} device: libtorch sees {} CUDA devices",
-                    Cuda::device_count()
-                ),
-            )
-            .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
+            let why = match &loaded {
+                Err(error) => error.to_string(),
+                Ok(_) => format!("libtorch sees {} CUDA devices", Cuda::device_count()),
+            };
+            Error::new(Kind::Device, format!("there is no {name} device: {why}"))
+                .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
         };
         let (kind, index) = name.split_once(':').unwrap_or((name, ""));
         let index = match index {

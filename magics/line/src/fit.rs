@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn flags_become_settings_with_their_types() {
         let line = "%fit Net data --limit-train-batches 1 --limit-val-batches 1.0 --device cuda:1 --seed 7 --restart \
-                    --gradient-clip-val 0.5 --accumulate-grad-batches 4";
+                    --gradient-clip-val 0.5 --accumulate-grad-batches 4 --precision bf16-mixed";
         let options = fit(line).options;
         assert_eq!(options["limit_train_batches"], Value::from(1));
         assert_eq!(options["limit_val_batches"].to_string(), "1.0");
@@ -121,5 +121,6 @@ mod tests {
         assert!(!watched.contains_key("mode") && !watched.contains_key("patience"));
         assert_eq!(options["gradient_clip_val"], Value::from(0.5));
         assert_eq!(options["accumulate_grad_batches"], Value::from(4));
+        assert_eq!(options["precision"], Value::from("bf16-mixed"));
     }
 }

@@ -264,6 +264,13 @@ pub const TABLE: &[Magic] = &[
                 about: "norm (the default) or value",
             },
             Flag {
+                name: "--precision",
+                aliases: &[],
+                kind: Kind::Text,
+                default: "",
+                about: "32-true, bf16-mixed, 16-mixed, 64-true, bf16-true or 16-true",
+            },
+            Flag {
                 name: "--min-epochs",
                 aliases: &[],
                 kind: Kind::Count,

@@ -73,6 +73,37 @@ pub fn libtorch_version() -> &'static str {
     text.to_str().unwrap_or("unknown")
 }
 
+/// Loads the part of libtorch that is CUDA's, where there is a driver and a libtorch with it; whether it did. A program does
+/// not link it, so that it runs everywhere. It must come before the first question about CUDA: libtorch remembers the
+/// answer. The trainer does it when it looks for a device.
+///
+/// ```
+/// let loaded = lightcell_torch::load_cuda()?;
+/// assert!(loaded || !tch::Cuda::is_available());
+/// # Ok::<(), lightcell_torch::Error>(())
+/// ```
+///
+/// # Errors
+/// When it is there and cannot be loaded: one of NVIDIA's libraries is missing, for example.
+#[inline(never)]
+pub fn load_cuda() -> Result<bool> {
+    // A Linux of its own, or one inside Windows.
+    let driver = ["/proc/driver/nvidia/version", "/dev/dxg"];
+    if !driver.iter().any(|file| std::path::Path::new(file).exists()) {
+        return Ok(false);
+    }
+    load_cuda_library()
+}
+
+#[inline(never)]
+fn load_cuda_library() -> Result<bool> {
+    let mut loaded = 0;
+    // SAFETY: the pointer is to a value that outlives the call. Of what runs when a library is loaded, libtorch's is made for
+    // it.
+    checked(unsafe { sys::lightcell_torch_load_cuda(&mut loaded) })?;
+    Ok(loaded != 0)
+}
+
 /// While it lives, libtorch computes matrix products and the like in a shorter type on this thread, and what needs it in
 /// float32 (`torch.autocast`). Regions may be nested; the inner one must end first.
 ///
@@ -82,7 +113,7 @@ pub fn libtorch_version() -> &'static str {
 ///
 /// let x = Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
 /// {
-///     let _autocast = Autocast::new(Device::Cpu, Kind::BFloat16)?;
+///     let _autocast = Autocast::new(Device::Cpu, Kind::BFloat16, true)?;
 ///     assert_eq!(x.matmul(&x).kind(), Kind::BFloat16);
 /// }
 /// assert_eq!(x.matmul(&x).kind(), Kind::Float);
@@ -98,12 +129,14 @@ pub struct Autocast {
 }
 
 impl Autocast {
-    /// Begins, for operations on this kind of device. `kind` is `Kind::BFloat16` or `Kind::Half`.
+    /// Begins, for operations on this kind of device. `kind` is `Kind::BFloat16` or `Kind::Half`. With `cache`, a weight is
+    /// cast once for all its uses until the outermost region ends, and its gradients are summed in the shorter type:
+    /// PyTorch's default; Lightning does without.
     ///
     /// # Errors
     /// With another kind, or a device that is neither CPU nor CUDA.
     #[inline(never)]
-    pub fn new(device: Device, kind: Kind) -> Result<Autocast> {
+    pub fn new(device: Device, kind: Kind, cache: bool) -> Result<Autocast> {
         // PyTorch's numbers of its types.
         let kind = match kind {
             Kind::Half => 5,
@@ -115,7 +148,7 @@ impl Autocast {
         let device = number(device)?;
         let mut before = sys::Autocast::default();
         // SAFETY: the pointer is to a value that outlives the call.
-        checked(unsafe { sys::lightcell_torch_autocast_enter(device, kind, &mut before) })?;
+        checked(unsafe { sys::lightcell_torch_autocast_enter(device, kind, cache.into(), &mut before) })?;
         Ok(Autocast {
             device,
             before,
@@ -166,7 +199,8 @@ pub fn set_rng_state(device: Device, state: &Tensor) -> Result<()> {
 }
 
 /// What CUDA's allocator has of a device's memory, in bytes (`torch.cuda.memory_stats`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryStats {
     /// In tensors.
     pub allocated: i64,
@@ -197,19 +231,10 @@ pub struct MemoryStats {
 /// ```
 #[inline(never)]
 pub fn memory_stats(device: Device) -> Result<MemoryStats> {
-    let mut all = sys::Memory::default();
-    // SAFETY: the pointer is to a value that outlives the call.
-    checked(unsafe { sys::lightcell_torch_memory_stats(number(device)?, &mut all) })?;
-    Ok(MemoryStats {
-        allocated: all.allocated,
-        allocated_peak: all.allocated_peak,
-        reserved: all.reserved,
-        reserved_peak: all.reserved_peak,
-        active: all.active,
-        active_peak: all.active_peak,
-        alloc_retries: all.alloc_retries,
-        ooms: all.ooms,
-    })
+    let mut stats = MemoryStats::default();
+    // SAFETY: the pointer is to a value of the form that the header says, which outlives the call.
+    checked(unsafe { sys::lightcell_torch_memory_stats(number(device)?, &mut stats) })?;
+    Ok(stats)
 }
 
 /// Lets the peaks of a CUDA device's statistics begin from what they are now.
@@ -352,10 +377,10 @@ mod tests {
     #[test]
     fn autocast_ends_with_its_region_even_after_a_panic() {
         let kind = || ones().matmul(&ones()).kind();
-        let outer = Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+        let outer = Autocast::new(Device::Cpu, Kind::BFloat16, true).unwrap();
         assert_eq!(kind(), Kind::BFloat16);
         let panicked = std::panic::catch_unwind(|| {
-            let _inner = Autocast::new(Device::Cpu, Kind::Half).unwrap();
+            let _inner = Autocast::new(Device::Cpu, Kind::Half, false).unwrap();
             assert_eq!(ones().matmul(&ones()).kind(), Kind::Half);
             panic!("in a step");
         });
@@ -368,7 +393,7 @@ mod tests {
         );
         drop(outer);
         assert_eq!(kind(), Kind::Float);
-        let error = Autocast::new(Device::Cpu, Kind::Double).unwrap_err();
+        let error = Autocast::new(Device::Cpu, Kind::Double, false).unwrap_err();
         assert_eq!(error.to_string(), "autocast knows BFloat16 and Half, not Double");
     }
 
@@ -388,6 +413,13 @@ mod tests {
             assert_eq!(error, "there is no CUDA device 0: libtorch sees 0");
             assert!(rng_state(Device::Cuda(0)).is_err());
         }
+    }
+
+    #[test]
+    fn libtorchs_cuda_is_looked_for_beside_it() {
+        // Without a driver it is of no use, but it loads.
+        let loaded = load_cuda_library().unwrap();
+        assert!(loaded || !tch::Cuda::is_available());
     }
 
     #[test]

@@ -11,6 +11,9 @@
 #include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/version.h>
 
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include <mutex>
 #include <string>
 #include <vector>
@@ -71,7 +74,26 @@ const char *lightcell_torch_error(void) { return error.c_str(); }
 
 const char *lightcell_torch_version(void) { return TORCH_VERSION; }
 
-int lightcell_torch_autocast_enter(int device, int kind, lightcell_torch_autocast *before) {
+int lightcell_torch_load_cuda(int *loaded) {
+  return guarded([&] {
+    *loaded = 0;
+    Dl_info cpu{};
+    auto known = reinterpret_cast<const void *>(&at::globalContext);
+    TORCH_CHECK(dladdr(known, &cpu) != 0 && cpu.dli_fname != nullptr, "libtorch_cpu.so cannot be found");
+    std::string path(cpu.dli_fname);
+    auto folder = path.rfind('/');
+    path = (folder == std::string::npos ? "" : path.substr(0, folder + 1)) + "libtorch_cuda.so";
+    if (access(path.c_str(), F_OK) != 0) return;
+    // libtorch asks once what there is: this must come before.
+    if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+      const char *said = dlerror();
+      TORCH_CHECK(false, "libtorch_cuda.so cannot be loaded: ", said == nullptr ? "no reason is known" : said);
+    }
+    *loaded = 1;
+  });
+}
+
+int lightcell_torch_autocast_enter(int device, int kind, int cache, lightcell_torch_autocast *before) {
   return guarded([&] {
     using namespace at::autocast;
     auto type = device_of(device).type();
@@ -81,7 +103,7 @@ int lightcell_torch_autocast_enter(int device, int kind, lightcell_torch_autocas
     set_autocast_enabled(type, true);
     set_autocast_dtype(type, static_cast<at::ScalarType>(kind));
     increment_nesting();
-    set_autocast_cache_enabled(true);
+    set_autocast_cache_enabled(cache != 0);
   });
 }
 

@@ -41,7 +41,10 @@ const char *lightcell_torch_error(void);
 // The libtorch whose headers this was compiled with.
 const char *lightcell_torch_version(void);
 
-int lightcell_torch_autocast_enter(int device, int kind, lightcell_torch_autocast *before);
+// Loads libtorch_cuda.so from beside libtorch_cpu.so, where it is there. A program does not link it, so that it runs without.
+int lightcell_torch_load_cuda(int *loaded);
+
+int lightcell_torch_autocast_enter(int device, int kind, int cache, lightcell_torch_autocast *before);
 int lightcell_torch_autocast_leave(int device, const lightcell_torch_autocast *before);
 
 // A tensor of its own, to be freed by whoever asked.

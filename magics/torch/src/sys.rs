@@ -1,5 +1,6 @@
 //! The functions of `shim.h`.
 
+use crate::MemoryStats;
 use std::ffi::{c_char, c_int};
 use torch_sys::C_tensor;
 
@@ -11,27 +12,15 @@ pub struct Autocast {
     pub cache: i32,
 }
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Memory {
-    pub allocated: i64,
-    pub allocated_peak: i64,
-    pub reserved: i64,
-    pub reserved_peak: i64,
-    pub active: i64,
-    pub active_peak: i64,
-    pub alloc_retries: i64,
-    pub ooms: i64,
-}
-
 unsafe extern "C" {
     pub fn lightcell_torch_error() -> *const c_char;
     pub fn lightcell_torch_version() -> *const c_char;
-    pub fn lightcell_torch_autocast_enter(device: c_int, kind: c_int, before: *mut Autocast) -> c_int;
+    pub fn lightcell_torch_load_cuda(loaded: *mut c_int) -> c_int;
+    pub fn lightcell_torch_autocast_enter(device: c_int, kind: c_int, cache: c_int, before: *mut Autocast) -> c_int;
     pub fn lightcell_torch_autocast_leave(device: c_int, before: *const Autocast) -> c_int;
     pub fn lightcell_torch_rng_state(device: c_int, state: *mut *mut C_tensor) -> c_int;
     pub fn lightcell_torch_set_rng_state(device: c_int, state: *const C_tensor) -> c_int;
-    pub fn lightcell_torch_memory_stats(device: c_int, stats: *mut Memory) -> c_int;
+    pub fn lightcell_torch_memory_stats(device: c_int, stats: *mut MemoryStats) -> c_int;
     pub fn lightcell_torch_reset_peak_memory(device: c_int) -> c_int;
     pub fn lightcell_torch_empty_cache(device: c_int) -> c_int;
     pub fn lightcell_torch_unscale(

@@ -1,5 +1,6 @@
 //! One pass over the training data: batches, the windows of them that make an optimizer step, and their losses.
 
+use super::numbers::{backward, unscale};
 use super::{Hook, Loop, Partial, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::means::{self, Means};
@@ -9,7 +10,7 @@ use crate::steps::guarded;
 use crate::trainer::{ClipAlgorithm, Compat, Trainer};
 use lightcell_events::run::{Metrics, Stage};
 use std::time::Instant;
-use tch::{Device, Tensor};
+use tch::{Device, Kind as TKind, Tensor};
 
 /// On a device with a queue of its own, losses are read at most so many at a time.
 const PENDING: usize = 256;
@@ -238,35 +239,54 @@ impl Loop<'_> {
             self.good(self.state.progress.step + 1, value)?;
             sum.number += value / window.size as f64;
         } else {
-            let part = loss.f_detach()?.f_reshape([1])?.f_div_scalar(window.size as f64)?;
+            let kind = if loss.kind() == TKind::Double {
+                TKind::Double
+            } else {
+                TKind::Float
+            };
+            let part = loss.f_detach()?.f_reshape([1])?.f_to_kind(kind)?;
+            let part = part.f_div_scalar(window.size as f64)?;
             sum.tensor = Some(match sum.tensor.take() {
                 Some(sum) => sum.f_add(&part)?,
                 None => part,
             });
         }
+        let mut scaler = self.scaler().cloned();
         let (trainer, optimizer) = (self.trainer, &mut *self.state.optimizer);
+        let mut made = true;
         guarded(|| {
             if window.first {
                 optimizer.zero_grad();
             }
             if window.divisor == 1 {
-                loss.f_backward()?;
+                backward(&loss, scaler.as_ref())?;
             } else {
-                loss.f_div_scalar(window.divisor as f64)?.f_backward()?;
+                backward(&loss.f_div_scalar(window.divisor as f64)?, scaler.as_ref())?;
             }
             if window.last {
+                made = unscale(optimizer, scaler.as_ref())?;
                 clip(trainer, optimizer)?;
-                if !optimizer.is_lbfgs() {
+                if made && !optimizer.is_lbfgs() {
                     optimizer.step()?;
+                }
+                if let Some(scaler) = &mut scaler {
+                    scaler.update(made);
                 }
             }
             Ok(())
         })?;
+        if scaler.is_some() {
+            self.state.progress.scaler = scaler;
+        }
         if window.last {
             if self.state.optimizer.is_lbfgs() {
                 self.step_again(batch, &loss)?;
             }
-            self.state.optimizer.after_step();
+            if made {
+                self.state.optimizer.after_step();
+            } else {
+                self.state.optimizer.after_skipped_step();
+            }
         }
         self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
         cx.checked()?;
@@ -332,7 +352,7 @@ impl Loop<'_> {
                 None => "it was so from the first step".to_owned(),
             };
             return Err(Error::new(Kind::NonFinite, format!("the loss is {loss} at step {step}; {before}"))
-                .hint("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"));
+                .hint(format!("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers{}", self.about_range())));
         }
         self.last_loss = Some((step, loss));
         Ok(())

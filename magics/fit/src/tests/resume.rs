@@ -94,8 +94,8 @@ pub(super) fn all(fit: &Fit<Net>) -> Vec<String> {
             .map(|record| format!("{} {} {:?}", record.epoch, record.step, record.metrics)),
     );
     all.push(format!(
-        "{} {} {:?}",
-        fit.progress.epoch, fit.progress.step, fit.progress.partial
+        "{} {} {:?} {:?}",
+        fit.progress.epoch, fit.progress.step, fit.progress.partial, fit.progress.scaler
     ));
     all
 }
@@ -161,6 +161,47 @@ fn oracle_13_a_run_in_two_parts_is_one_run_bit_by_bit() {
         ..RHp::default()
     };
     resumes(&lbfgs, &trainer().max_epochs(2).limit_train_batches(3), 1, 0);
+}
+
+#[test]
+fn oracle_13_so_it_is_in_other_precisions() {
+    let _turn = in_turn();
+    let windows = || {
+        trainer()
+            .max_epochs(2)
+            .accumulate_grad_batches(3)
+            .gradient_clip_val(0.5)
+    };
+    // The scale rises amid the run, and falls where a gradient is beyond float16.
+    let scaler = GradScaler::new().init_scale(2_097_152.0).growth_interval(3);
+    let half = windows().precision(Precision::F16Mixed).grad_scaler(scaler);
+    let fit = half.fit::<Net, _>(&RHp::default(), &data()).unwrap();
+    let scaler = fit.grad_scaler().unwrap();
+    assert!(
+        scaler.skipped_steps() > 0 && scaler.skipped_steps() < fit.progress.step,
+        "{scaler:?}"
+    );
+    resumes(&RHp::default(), &half, 9, 3);
+    resumes(&RHp::default(), &windows().precision(Precision::Bf16Mixed), 11, 0);
+    resumes(&RHp::default(), &windows().precision(Precision::Bf16True), 11, 2);
+    resumes(&RHp::default(), &windows().precision(Precision::F64True), 11, 1);
+}
+
+#[test]
+fn lightnings_order_goes_on_after_an_epoch_from_the_generators_state() {
+    let _turn = in_turn();
+    let folder = Folder::new("lightning");
+    let path = folder.join("a.safetensors");
+    let trainer = |epochs| trainer().max_epochs(epochs).compat(Compat::Lightning);
+    let hp = RHp {
+        schedule: "plateau".to_owned(),
+        ..RHp::default()
+    };
+    let straight = trainer(3).fit::<Net, _>(&hp, &data()).unwrap();
+    trainer(1).fit::<Net, _>(&hp, &data()).unwrap().save(&path).unwrap();
+    tch::manual_seed(12345);
+    let resumed = trainer(3).ckpt_path(&path).fit::<Net, _>(&hp, &data()).unwrap();
+    assert_eq!(all(&resumed), all(&straight));
 }
 
 #[test]

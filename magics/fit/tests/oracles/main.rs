@@ -5,6 +5,7 @@ mod boards;
 mod curves;
 mod keeping;
 mod layers;
+mod numbers;
 mod rates;
 mod schedules;
 mod tuning;
