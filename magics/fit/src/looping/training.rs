@@ -78,7 +78,8 @@ impl Loop<'_> {
     /// How far the epoch at hand came in an earlier run, when this run divides it as that one did.
     pub(super) fn fitting_partial(&self) -> Option<&Partial> {
         self.state.progress.partial.as_ref().filter(|partial| {
-            (partial.batches, partial.accumulate) == (self.train_batches, self.trainer.accumulate_grad_batches)
+            let accumulate = self.accumulate(self.state.progress.epoch).unwrap_or_default();
+            (partial.batches, partial.accumulate) == (self.train_batches, accumulate)
                 && self.trainer.compat == Compat::None
         })
     }
@@ -94,7 +95,7 @@ impl Loop<'_> {
         Ok(Partial {
             batch: pace.batch,
             batches: self.train_batches,
-            accumulate: self.trainer.accumulate_grad_batches,
+            accumulate: self.accumulate(self.state.progress.epoch)?,
             metrics: pace.metrics.clone(),
             sums: pace.means.sums().clone(),
             window_loss: window,
@@ -113,7 +114,7 @@ impl Loop<'_> {
                 tch::manual_seed(stream(self.state.progress.seed, epoch) as i64);
             }
             let mut metrics = Metrics::new();
-            self.watch(None, 0, |callback, run| callback.on_train_epoch_start(run))?;
+            self.watch_before(0, |callback, run| callback.on_train_epoch_start(run))?;
             self.epoch_hook(Hook::EpochStart(Stage::Train), Stage::Train, &mut metrics)?;
             return Ok(Pace {
                 means: Means::new(device),
@@ -158,7 +159,7 @@ impl Loop<'_> {
         self.state.store.mode.set_training(true);
         let mut pace = self.pace(epoch)?;
         let order = self.train_order(epoch);
-        let first = pace.batch;
+        let (first, accumulate) = (pace.batch, self.accumulate(epoch)?);
         if pace.validate && first < self.train_batches && !self.validate_within(epoch, &mut pace, Vec::new())? {
             return Ok(Pass::Cut);
         }
@@ -174,8 +175,7 @@ impl Loop<'_> {
                 tch::manual_seed(stream(stream(self.state.progress.seed, epoch), batch) as i64);
             }
             let Some(len) = self.work.load(Stage::Train) else { break };
-            self.watch(None, batch, |callback, run| callback.on_train_batch_start(run))?;
-            let accumulate = self.trainer.accumulate_grad_batches;
+            self.watch_before(batch, |callback, run| callback.on_train_batch_start(run))?;
             let window = Window::of(batch, self.train_batches, accumulate, self.trainer.compat);
             let trained = len.and_then(|len| self.train_batch(batch, len, window, &mut pace));
             match trained {
@@ -198,6 +198,9 @@ impl Loop<'_> {
                 }
             }
             pace.batch = batch + 1;
+            if self.reads_loss {
+                self.check(&mut pace.losses)?;
+            }
             self.log_row(&mut pace)?;
             self.watch_time();
             let last = batch + 1 == self.train_batches || self.steps_done();
@@ -398,6 +401,82 @@ impl Loop<'_> {
             self.state.losses.push(value);
             Ok(())
         })
+    }
+}
+
+impl Loop<'_> {
+    /// Batches in a window of this epoch.
+    ///
+    /// # Errors
+    /// When trainer and callback both say, or it is 0.
+    pub(super) fn accumulate(&self, epoch: u64) -> Result<u64> {
+        let own = self.trainer.accumulate_grad_batches;
+        match self.callbacks.accumulate_grad_batches(epoch) {
+            None => Ok(own),
+            Some(_) if own != 1 => Err(Error::new(
+                Kind::Option,
+                "accumulate-grad-batches is set by the trainer and by a callback",
+            )
+            .hint("leave one of them out")),
+            Some(0) => {
+                Err(Error::new(Kind::Option, "accumulate-grad-batches cannot be 0")
+                    .hint("1 makes a step of each batch"))
+            }
+            Some(batches) => Ok(batches),
+        }
+    }
+
+    /// Optimizer steps of all epochs from this one to the last.
+    pub(super) fn steps_of(&self, first: u64) -> Result<u64> {
+        // Beyond any callback's last change all epochs are alike: a run of endless epochs need not be counted one by one.
+        const COUNTED: u64 = 10_000;
+        let of = |epoch| Ok::<u64, Error>(self.train_batches.div_ceil(self.accumulate(epoch)?));
+        let until = self.last_epoch.min(first.saturating_add(COUNTED));
+        let mut steps = 0u64;
+        for epoch in first..until {
+            steps = steps.saturating_add(of(epoch)?);
+        }
+        let rest = self.last_epoch.saturating_sub(until);
+        Ok(steps.saturating_add(if rest > 0 { of(until)?.saturating_mul(rest) } else { 0 }))
+    }
+
+    /// Running statistics of batch normalisation as means over the training data: one pass in the order of the epoch that
+    /// would come next, in which no parameter changes.
+    pub(super) fn update_batch_norm(&mut self) -> Result<()> {
+        let statistics = self.state.store.batch_statistics();
+        if statistics.is_empty() {
+            return Ok(());
+        }
+        let _guard = tch::no_grad_guard();
+        for (name, mut tensor) in statistics {
+            if name.ends_with("running_var") {
+                let _ = tensor.f_fill_(1.0)?;
+            } else {
+                let _ = tensor.f_zero_()?;
+            }
+        }
+        let epoch = self.state.progress.epoch;
+        let order = self.train_order(epoch);
+        let mode = self.state.store.mode.clone();
+        mode.set_training(true);
+        let passed = self.work.begin(Stage::Train, order, 0).and_then(|()| {
+            for batch in 0..self.train_batches {
+                if self.trainer.compat == Compat::None {
+                    tch::manual_seed(stream(stream(self.state.progress.seed, epoch), batch) as i64);
+                }
+                mode.average(batch + 1);
+                let Some(len) = self.work.load(Stage::Train) else { break };
+                len?;
+                let mut cx = self.cx(Stage::Train, batch);
+                self.work
+                    .again(&mut cx)
+                    .map_err(|error| error.at(&format!("update of batch normalisation, batch {}", batch + 1)))?;
+            }
+            Ok(())
+        });
+        mode.average(0);
+        mode.set_training(false);
+        passed
     }
 }
 
