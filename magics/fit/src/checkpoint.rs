@@ -164,7 +164,7 @@ pub(crate) fn restore(path: &Path, state: &mut State, averages: bool) -> Result<
 }
 
 /// The states of the generators that the run draws from.
-fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
+pub(crate) fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
     let mut states = vec![("cpu".to_owned(), lightcell_torch::rng_state(Device::Cpu)?)];
     if matches!(progress.device, Device::Cuda(_)) {
         states.push(("cuda".to_owned(), lightcell_torch::rng_state(progress.device)?));
@@ -173,7 +173,7 @@ fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
 }
 
 /// Sets them, as far as they are those of the devices that are there.
-fn load_generators(device: Device, states: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn load_generators(device: Device, states: &[(String, Tensor)]) -> Result<()> {
     for (name, state) in states {
         match name.as_str() {
             "cpu" => lightcell_torch::set_rng_state(Device::Cpu, state)?,

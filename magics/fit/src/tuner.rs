@@ -9,6 +9,7 @@ pub use batch_size::{BatchSizeMode, ScaleBatchSize};
 pub use lr_finder::{LrFind, LrFinder, LrMode};
 
 use crate::callbacks::Callbacks;
+use crate::checkpoint;
 use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::fit::Fit;
@@ -130,8 +131,8 @@ struct Snapshot {
     history: History,
     losses: Vec<f64>,
     training: bool,
-    /// Of the CPU's generator and the device's.
-    random: Vec<(Device, Tensor)>,
+    /// Of libtorch's generators.
+    random: Vec<(String, Tensor)>,
 }
 
 impl Snapshot {
@@ -143,9 +144,6 @@ impl Snapshot {
                 .map(|(name, tensor)| Ok((name.clone(), copy(tensor)?)))
                 .collect()
         };
-        let mut devices = vec![Device::Cpu];
-        devices.extend(Some(fit.progress.device).filter(|device| *device != Device::Cpu));
-        let state = |device| Ok((device, lightcell_torch::rng_state(device).map_err(of_torch)?));
         Ok(Snapshot {
             weights: copies(fit.store.state_dict())?,
             optimizer: copies(fit.optimizer.state())?,
@@ -154,7 +152,7 @@ impl Snapshot {
             history: fit.history.clone(),
             losses: fit.step_losses.clone(),
             training: fit.store.mode.training(),
-            random: devices.into_iter().map(state).collect::<Result<_>>()?,
+            random: checkpoint::generators(&fit.progress)?,
         })
     }
 
@@ -163,10 +161,7 @@ impl Snapshot {
         fit.progress = self.progress.clone();
         fit.history = self.history.clone();
         fit.step_losses = self.losses.clone();
-        for (device, state) in &self.random {
-            lightcell_torch::set_rng_state(*device, state).map_err(of_torch)?;
-        }
-        Ok(())
+        checkpoint::load_generators(fit.progress.device, &self.random)
     }
 
     fn restore_model(&self, store: &Store, optimizer: &mut Optimizer) -> Result<()> {
@@ -184,10 +179,6 @@ impl Snapshot {
         store.mode.set_training(self.training);
         Ok(())
     }
-}
-
-fn of_torch(error: lightcell_torch::Error) -> Error {
-    Error::from_torch(&error.to_string())
 }
 
 /// The hyperparameters as a JSON object.
