@@ -7,6 +7,7 @@ mod partial;
 mod streams;
 mod training;
 mod watching;
+mod windows;
 mod work;
 
 pub(crate) use evaluating::{Judged, checkpoint_of, evaluate, load};

@@ -150,7 +150,9 @@ impl Loop<'_> {
         let actions = self.ask(None, self.state.progress.epoch, batch, |callback, run| {
             callback.on_train_batch_end(run)
         })?;
-        if pace.validates() {
+        // A validation that is stopped leaves an average in the weights' place: then nothing waits for it, and a run that goes on
+        // from the checkpoint validates first.
+        if pace.validates() && !self.callbacks.averages() {
             return Ok(actions);
         }
         self.act_within(pace, actions).map(|()| Vec::new())
