@@ -1,19 +1,39 @@
 //! What watches a run and acts on it, from outside of the model.
 
+mod accumulation;
+mod acting;
+mod all;
+mod averaging;
+mod device_stats;
 mod early_stopping;
+mod ema;
+mod lr_monitor;
 mod model_checkpoint;
+mod model_summary;
+mod swa;
+mod timer;
 
+pub use accumulation::GradientAccumulationScheduler;
+pub(crate) use all::{Callbacks, Kept};
+pub use device_stats::DeviceStatsMonitor;
 pub use early_stopping::{EarlyStopping, EarlyStoppingReason};
+pub use ema::EMAWeightAveraging;
+pub use lr_monitor::LearningRateMonitor;
 pub use model_checkpoint::ModelCheckpoint;
+pub use model_summary::ModelSummary;
+pub use swa::{AnnealingStrategy, StochasticWeightAveraging, SwaStart};
+pub use timer::Timer;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::optim::Optimizer;
+use crate::path::Store;
 use lightcell_events::run::Metrics;
 use serde::Deserialize;
 use serde_json::Value;
 use std::cell::RefCell;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use tch::Tensor;
 
 /// Whether less or more is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -56,6 +76,8 @@ impl MonitorMode {
 pub(crate) enum Action {
     Save(PathBuf),
     Remove(PathBuf),
+    /// One pass over the training data for the statistics of batch normalisation.
+    UpdateBatchNorm,
 }
 
 /// What a [`Callback`] sees of a run, and how it acts on it.
@@ -72,6 +94,20 @@ pub struct Run<'a> {
     pub(crate) within: bool,
     pub(crate) stop: Option<String>,
     pub(crate) actions: Vec<Action>,
+    pub(crate) store: &'a Store,
+    pub(crate) optimizer: &'a mut Optimizer,
+    /// Losses of the optimizer steps that were read.
+    pub(crate) losses: &'a [f64],
+    /// The epoch at which the run ends.
+    pub(crate) max_epochs: u64,
+    /// The 0-based step of what is logged now, and how many lie between two rows.
+    pub(crate) log_step: u64,
+    pub(crate) log_every_n_steps: u64,
+    pub(crate) logging: bool,
+    pub(crate) logged: Metrics,
+    pub(crate) notes: Vec<String>,
+    /// Whether the run came to its end, and was not stopped by the user.
+    pub(crate) completed: bool,
 }
 
 impl Run<'_> {
@@ -306,6 +342,35 @@ pub trait Callback {
     fn load_state_dict(&mut self, state: &Value) -> Result<()> {
         Ok(())
     }
+    /// Tensors that a checkpoint keeps beside the state, by name.
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+    /// Takes back what [`tensors`](Callback::tensors) or [`weights`](Callback::weights) gave. They may be kept.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn load_tensors(&mut self, tensors: Vec<(String, Tensor)>, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// Averaged parameters and buffers, by their names, that a checkpoint keeps as the model's in place of those that are
+    /// trained; those are kept beside. For callbacks such as [`EMAWeightAveraging`](crate::EMAWeightAveraging).
+    fn weights(&self) -> Option<Vec<(String, Tensor)>> {
+        None
+    }
+    /// Whether [`weights`](Callback::weights) gives some, or will.
+    fn averages(&self) -> bool {
+        false
+    }
+    /// Batches whose mean gradient makes one optimizer step in this epoch; `None` leaves it to the trainer. It is asked of
+    /// all epochs before the first.
+    fn accumulate_grad_batches(&self, epoch: u64) -> Option<u64> {
+        None
+    }
+    /// Whether it looks at [`Run::loss`] after each batch: on a GPU the run then waits for each.
+    fn reads_loss(&self) -> bool {
+        false
+    }
     /// Whether it looks at metrics: such callbacks come last at an epoch's end, after the epoch is counted.
     fn monitors(&self) -> bool {
         false
@@ -337,6 +402,24 @@ macro_rules! forward {
             fn load_state_dict(&mut self, state: &Value) -> Result<()> {
                 self.borrow_mut().load_state_dict(state)
             }
+            fn tensors(&self) -> Vec<(String, Tensor)> {
+                self.borrow().tensors()
+            }
+            fn load_tensors(&mut self, tensors: Vec<(String, Tensor)>, run: &mut Run) -> Result<()> {
+                self.borrow_mut().load_tensors(tensors, run)
+            }
+            fn weights(&self) -> Option<Vec<(String, Tensor)>> {
+                self.borrow().weights()
+            }
+            fn averages(&self) -> bool {
+                self.borrow().averages()
+            }
+            fn accumulate_grad_batches(&self, epoch: u64) -> Option<u64> {
+                self.borrow().accumulate_grad_batches(epoch)
+            }
+            fn reads_loss(&self) -> bool {
+                self.borrow().reads_loss()
+            }
             fn monitors(&self) -> bool {
                 self.borrow().monitors()
             }
@@ -361,105 +444,3 @@ forward!(
     on_validation_epoch_start,
     on_validation_epoch_end
 );
-
-/// A trainer's callbacks. Trainers that are clones share them.
-#[derive(Clone, Default)]
-pub(crate) struct Callbacks(Vec<Rc<RefCell<dyn Callback>>>, bool);
-
-impl PartialEq for Callbacks {
-    fn eq(&self, other: &Callbacks) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| Rc::ptr_eq(a, b))
-    }
-}
-
-impl fmt::Debug for Callbacks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} callbacks", self.0.len())
-    }
-}
-
-impl Callbacks {
-    pub fn push(&mut self, callback: impl Callback + 'static) {
-        self.0.push(Rc::new(RefCell::new(callback)));
-    }
-
-    /// A callback that writes metrics down: those of steps are read for it, which waits for the device.
-    pub fn push_logger(&mut self, logger: impl Callback + 'static) {
-        self.push(logger);
-        self.1 = true;
-    }
-
-    /// Whether one of them is a logger.
-    pub fn logging(&self) -> bool {
-        self.1
-    }
-
-    /// The folder of the first logger that has one.
-    pub fn log_dir(&self) -> Option<PathBuf> {
-        self.0.iter().find_map(|callback| callback.try_borrow().ok()?.log_dir())
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Those that monitor come last, as in Lightning, so that a checkpoint knows what the others have seen; among them,
-    /// those that write checkpoints.
-    pub fn sorted(mut self) -> Callbacks {
-        let rank = |callback: &Rc<RefCell<dyn Callback>>| {
-            let callback = callback.borrow();
-            (
-                callback.monitors(),
-                callback.state_key().starts_with(model_checkpoint::KEY),
-            )
-        };
-        self.0.sort_by_key(rank);
-        self
-    }
-
-    /// Calls a hook of each, or of those that monitor, or of the others; stops at the first error.
-    pub fn each(
-        &self,
-        monitors: Option<bool>,
-        run: &mut Run,
-        mut hook: impl FnMut(&mut dyn Callback, &mut Run) -> Result<()>,
-    ) -> Result<()> {
-        for callback in &self.0 {
-            let mut callback = callback.try_borrow_mut().map_err(|_| {
-                Error::new(
-                    Kind::Model,
-                    "a callback is in use: it cannot train with the trainer that it belongs to",
-                )
-            })?;
-            if monitors.is_none_or(|monitors| monitors == callback.monitors()) {
-                crate::steps::guarded(|| hook(&mut *callback, run))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The states of those that have one.
-    pub fn states(&self) -> Value {
-        let states = self.0.iter().filter_map(|callback| callback.try_borrow().ok());
-        let states = states.map(|callback| (callback.state_key(), callback.state_dict()));
-        Value::Object(states.filter(|(key, _)| !key.is_empty()).collect())
-    }
-
-    /// Gives them their states back; those that were not there stay as they are.
-    ///
-    /// # Errors
-    /// When one cannot take its state.
-    pub fn load_states(&self, monitors: bool, states: &Value) -> Result<()> {
-        for callback in &self.0 {
-            let Ok(mut callback) = callback.try_borrow_mut() else {
-                continue;
-            };
-            let key = callback.state_key();
-            let wanted = callback.monitors() == monitors && !key.is_empty();
-            if let Some(state) = states.get(&key).filter(|_| wanted) {
-                callback.load_state_dict(state).map_err(|error| error.at(&key))?;
-            }
-        }
-        Ok(())
-    }
-}

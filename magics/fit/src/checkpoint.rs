@@ -1,15 +1,17 @@
 //! A run in a file: parameters, what the optimizer remembers, how far loops, schedule and data have come, callbacks. A run
 //! that is read back goes on as if it had never stopped, bit by bit.
 //!
-//! One safetensors file. Tensors: `model.*` under PyTorch's names, `optim.<parameter>.<slot>`, `history.step_losses`, and
-//! `grad.*` when it was written amid a window of accumulation, `rng.cpu` and `rng.cuda`, the states of libtorch's random
-//! generators. Texts in JSON in its metadata: `lightcell` (versions), `model`, `hyper_parameters`, `loops`, `sampler`,
-//! `lr_schedulers`, `scaler`, `callbacks`, `module`, `history`. Of the random state, `sampler` is all that our own order
+//! One safetensors file. Tensors: `model.*` under PyTorch's names, `optim.<parameter>.<slot>`, `history.step_losses`,
+//! `callback.<state key>/<name>`, `grad.*` when it was written amid a window of accumulation, `current.*` when a callback
+//! averages the weights (those that are trained; `model.*` is their average then), `rng.cpu` and `rng.cuda`, the states of
+//! libtorch's random generators. Texts in JSON in its metadata: `lightcell` (versions), `model`, `hyper_parameters`, `loops`,
+//! `sampler`, `lr_schedulers`, `scaler`, `callbacks`, `module`, `history`. Of the random state, `sampler` is all that our own order
 //! needs: that of the samples is a function of seed and epoch, and the generator is seeded from seed, epoch and batch before
 //! each batch. Lightning's order goes on from the generator's state.
 
 pub(crate) mod file;
 
+use crate::callbacks::Kept;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
 use crate::looping::{Partial, Progress, State};
@@ -42,7 +44,7 @@ pub(crate) struct Parts<'a> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> {
+pub(crate) fn save(path: &Path, parts: &Parts, kept: &Kept) -> Result<()> {
     let progress = parts.progress;
     let mut tensors: Vec<(String, Tensor)> = Vec::new();
     let named = |part: &str, list: Vec<(String, Tensor)>| -> Vec<(String, Tensor)> {
@@ -50,7 +52,21 @@ pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> 
             .map(|(name, tensor)| (format!("{part}.{name}"), tensor))
             .collect()
     };
-    tensors.extend(named("model", parts.store.state_dict()));
+    match &kept.weights {
+        None => tensors.extend(named("model", parts.store.state_dict())),
+        Some(averaged) => {
+            let copies = averaged
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+            tensors.extend(named("model", copies.collect()));
+            tensors.extend(named("current", parts.store.state_dict()));
+        }
+    }
+    let beside = kept
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+    tensors.extend(named("callback", beside.collect()));
     tensors.extend(named("optim", parts.optimizer.state()));
     tensors.push(("history.step_losses".to_owned(), Tensor::from_slice(parts.losses)));
     if progress.partial.as_ref().is_some_and(Partial::amid_window) {
@@ -82,7 +98,7 @@ pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> 
         ),
         ("lr_schedulers", json!([parts.optimizer.schedule_state()])),
         ("scaler", json!(progress.scaler)),
-        ("callbacks", callbacks.clone()),
+        ("callbacks", kept.states.clone()),
         ("module", parts.module.clone()),
         ("history", json!(records)),
     ];
@@ -93,12 +109,20 @@ pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> 
     file::write(path, &tensors, &texts)
 }
 
-/// Makes the run what it was when the file was written; gives the callbacks' states. Nothing is changed when something does
-/// not fit.
+/// What a file holds for the callbacks.
+pub(crate) struct ForCallbacks {
+    pub states: Value,
+    /// Named `state key/name`; averaged weights have an empty key.
+    pub tensors: Vec<(String, Tensor)>,
+    pub averaged: bool,
+}
+
+/// Makes the run what it was when the file was written; gives what is the callbacks'. Averaged weights are when `averages`
+/// says that a callback wants them; without one, they are the model's. Nothing is changed when something does not fit.
 ///
 /// # Errors
 /// When the file cannot be read, or is that of another model: all tensors that do not fit are named.
-pub(crate) fn restore(path: &Path, state: &mut State) -> Result<Value> {
+pub(crate) fn restore(path: &Path, state: &mut State, averages: bool) -> Result<ForCallbacks> {
     let texts = Texts::read(path)?;
     let tensors = file::read_tensors(path)?;
     let progress = texts.progress(state.progress)?;
@@ -113,7 +137,13 @@ pub(crate) fn restore(path: &Path, state: &mut State) -> Result<Value> {
             .push((rest.to_owned(), tensor.shallow_clone()));
     }
     let mut take = |part: &str| parts.remove(part).unwrap_or_default();
-    let (model, optim, grads, generators) = (take("model"), take("optim"), take("grad"), take("rng"));
+    let (mut model, optim, grads, generators) = (take("model"), take("optim"), take("grad"), take("rng"));
+    let (current, mut beside) = (take("current"), take("callback"));
+    let averaged = averages && !current.is_empty();
+    if averaged {
+        let average = std::mem::replace(&mut model, current);
+        beside.extend(average.into_iter().map(|(name, tensor)| (format!("/{name}"), tensor)));
+    }
     let losses = match take("history").into_iter().find(|(name, _)| name == "step_losses") {
         Some((_, losses)) => Vec::<f64>::try_from(&losses)?,
         None => Vec::new(),
@@ -126,11 +156,15 @@ pub(crate) fn restore(path: &Path, state: &mut State) -> Result<Value> {
     state.optimizer.load_schedule_state(schedule);
     (*state.progress, *state.history, *state.losses) = (progress, history, losses);
     load_generators(state.progress.device, &generators)?;
-    texts.get("callbacks")
+    Ok(ForCallbacks {
+        states: texts.get("callbacks")?,
+        tensors: beside,
+        averaged,
+    })
 }
 
 /// The states of the generators that the run draws from.
-fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
+pub(crate) fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
     let mut states = vec![("cpu".to_owned(), lightcell_torch::rng_state(Device::Cpu)?)];
     if matches!(progress.device, Device::Cuda(_)) {
         states.push(("cuda".to_owned(), lightcell_torch::rng_state(progress.device)?));
@@ -139,7 +173,7 @@ fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
 }
 
 /// Sets them, as far as they are those of the devices that are there.
-fn load_generators(device: Device, states: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn load_generators(device: Device, states: &[(String, Tensor)]) -> Result<()> {
     for (name, state) in states {
         match name.as_str() {
             "cpu" => lightcell_torch::set_rng_state(Device::Cpu, state)?,

@@ -2,8 +2,9 @@
 
 use crate::callbacks::{Callback, Run};
 use crate::error::{Error, Result};
+use crate::log_dir::{self, Place};
 use lightcell_events::run::Metrics;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,11 +25,7 @@ const KEY: &str = "CsvLogger";
 /// ```
 #[derive(Debug, Clone)]
 pub struct CsvLogger {
-    save_dir: PathBuf,
-    name: String,
-    version: Option<String>,
-    /// The folder of this run; empty before it begins.
-    log_dir: PathBuf,
+    place: Place,
     /// One map for each row; missing values are empty.
     columns: Vec<String>,
     begun: bool,
@@ -38,10 +35,7 @@ impl CsvLogger {
     /// Writes into a new folder below this one; nothing before the run begins.
     pub fn new(save_dir: impl Into<PathBuf>) -> CsvLogger {
         CsvLogger {
-            save_dir: save_dir.into(),
-            name: "lightning_logs".to_owned(),
-            version: None,
-            log_dir: PathBuf::new(),
+            place: Place::new(save_dir.into()),
             columns: Vec::new(),
             begun: false,
         }
@@ -50,53 +44,28 @@ impl CsvLogger {
     /// The folder between `save_dir` and the version's; `lightning_logs`. An empty one is left out.
     #[must_use]
     pub fn name(mut self, name: &str) -> CsvLogger {
-        self.name = name.to_owned();
+        self.place.name = name.to_owned();
         self
     }
 
     /// The version's folder, in place of `version_N`.
     #[must_use]
     pub fn version(mut self, version: &str) -> CsvLogger {
-        self.version = Some(version.to_owned());
+        self.place.version = Some(version.to_owned());
         self
     }
 
     /// The folder of the run; empty before the run begins.
     pub fn log_dir(&self) -> &Path {
-        &self.log_dir
+        &self.place.dir
     }
 
     fn table(&self) -> PathBuf {
-        self.log_dir.join("metrics.csv")
-    }
-
-    fn parent(&self) -> PathBuf {
-        if self.name.is_empty() {
-            self.save_dir.clone()
-        } else {
-            self.save_dir.join(&self.name)
-        }
-    }
-
-    /// The folder of the next version.
-    fn next(&self) -> PathBuf {
-        let parent = self.parent();
-        if let Some(version) = &self.version {
-            return parent.join(version);
-        }
-        let entries = std::fs::read_dir(&parent).ok().into_iter().flatten().flatten();
-        let number = |name: String| name.strip_prefix("version_")?.parse::<u64>().ok();
-        let last = entries
-            .filter_map(|entry| number(entry.file_name().to_string_lossy().into_owned()))
-            .max();
-        parent.join(format!("version_{}", last.map_or(0, |last| last + 1)))
+        self.place.dir.join("metrics.csv")
     }
 
     fn fault(&self, error: impl Into<Error>) -> Error {
-        let error: Error = error.into();
-        error
-            .at(&format!("cannot write {}", self.table().display()))
-            .hint("is the disk full, or the folder read-only? Without a logger the run needs neither")
+        log_dir::fault(&self.table(), error)
     }
 
     fn rows(&self) -> Result<Vec<BTreeMap<String, String>>> {
@@ -120,7 +89,7 @@ impl CsvLogger {
 
     /// Writes the whole table beside its place, then into it.
     fn rewrite(&self, rows: &[BTreeMap<String, String>]) -> Result<()> {
-        let beside = self.log_dir.join(".metrics.csv.part");
+        let beside = self.place.dir.join(".metrics.csv.part");
         let write = || -> std::result::Result<(), ::csv::Error> {
             let mut writer = ::csv::Writer::from_path(&beside)?;
             writer.write_record(&self.columns)?;
@@ -150,9 +119,9 @@ impl CsvLogger {
 
     /// Makes the folder, or goes on in the one that is there: rows from this step on are dropped, as they will come again.
     fn begin(&mut self, run: &Run) -> Result<()> {
-        std::fs::create_dir_all(&self.log_dir).map_err(|error| self.fault(error))?;
+        std::fs::create_dir_all(&self.place.dir).map_err(|error| self.fault(error))?;
         let hparams = serde_json::to_string_pretty(run.hparams()).unwrap_or_default();
-        std::fs::write(self.log_dir.join("hparams.json"), hparams + "\n").map_err(|error| self.fault(error))?;
+        std::fs::write(self.place.dir.join("hparams.json"), hparams + "\n").map_err(|error| self.fault(error))?;
         let mut rows = self.rows()?;
         let before = |row: &BTreeMap<String, String>| {
             row.get("step")
@@ -174,10 +143,7 @@ impl CsvLogger {
 
 impl Callback for CsvLogger {
     fn setup(&mut self, _: &mut Run) -> Result<()> {
-        // The run goes on: so does its table.
-        if self.log_dir.as_os_str().is_empty() {
-            self.log_dir = self.next();
-        }
+        self.place.begin();
         self.begun = false;
         Ok(())
     }
@@ -213,26 +179,19 @@ impl Callback for CsvLogger {
     }
 
     fn log_dir(&self) -> Option<PathBuf> {
-        Some(self.log_dir.clone()).filter(|dir| !dir.as_os_str().is_empty())
+        self.place.begun()
     }
 
     fn state_key(&self) -> String {
-        format!(
-            "{KEY}{{'save_dir': '{}', 'name': '{}'}}",
-            self.save_dir.display(),
-            self.name
-        )
+        self.place.key(KEY)
     }
 
     fn state_dict(&self) -> Value {
-        json!({ "log_dir": self.log_dir })
+        self.place.state()
     }
 
     fn load_state_dict(&mut self, state: &Value) -> Result<()> {
-        // A folder that is gone is not made again.
-        if let Some(dir) = state["log_dir"].as_str().map(PathBuf::from).filter(|dir| dir.is_dir()) {
-            self.log_dir = dir;
-        }
+        self.place.load(state);
         Ok(())
     }
 }

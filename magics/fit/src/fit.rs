@@ -252,6 +252,33 @@ impl<M: LightningModule> Fit<M> {
         looping::evaluate(&mut work, &judged, stage, trainer)
     }
 
+    /// The layers with their classes and numbers of parameters, as PyTorch Lightning shows them: those of the model itself for a
+    /// `max_depth` of 1, with those within for more, all for -1, none for 0.
+    ///
+    /// Layers without parameters or a place in the tree, such as an activation that `forward` calls, are not known. Operations
+    /// (`FLOPs`) are not counted.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// # hparams! { Hp { size: i64 = 2 } }
+    /// # struct Net(Linear);
+    /// # impl LightningModule for Net {
+    /// #     type HParams = Hp;
+    /// #     type Batch = (Tensor, Tensor);
+    /// #     fn new(p: &Path, hp: &Hp) -> Net { Net(linear(p / "l1", 300, hp.size)) }
+    /// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+    /// #     fn training_step(&mut self, (x, y): &Self::Batch, _: &mut Step) -> Result<Tensor> {
+    /// #         Ok(self.forward(x).mse_loss(y, lightcell::tch::Reduction::Mean))
+    /// #     }
+    /// # }
+    /// let summary = Net::build(Hp::default())?.summary(1);
+    /// assert!(summary.contains("0 | l1   | Linear | 602    | train"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn summary(&self, max_depth: i64) -> String {
+        crate::summary::text(&self.store, max_depth)
+    }
+
     /// Names and sizes of the parameters, as in PyTorch's `state_dict`, sorted by name.
     pub fn parameters(&self) -> Vec<(String, Vec<i64>)> {
         let mut list: Vec<_> = self
@@ -311,7 +338,7 @@ impl<M: LightningModule> Fit<M> {
             hparams: &making::json(&hparams),
             module: &saved(&self.model)?,
         };
-        checkpoint::save(path.as_ref(), &parts, &progress.callbacks)
+        checkpoint::save(path.as_ref(), &parts, &progress.kept)
     }
 
     /// Writes the parameters and buffers alone, under PyTorch's names: for `safetensors.torch.load_file` in Python, or

@@ -16,6 +16,7 @@ mod evaluation;
 mod fit;
 mod history;
 mod layers;
+mod log_dir;
 mod looping;
 mod making;
 mod means;
@@ -31,10 +32,17 @@ mod scaler;
 mod schedule;
 mod show;
 mod steps;
+mod summary;
+mod tensorboard;
 mod trainer;
+mod tuner;
 
 pub use batch::Batch;
-pub use callbacks::{Callback, EarlyStopping, EarlyStoppingReason, ModelCheckpoint, MonitorMode, Run};
+pub use callbacks::{
+    AnnealingStrategy, Callback, DeviceStatsMonitor, EMAWeightAveraging, EarlyStopping, EarlyStoppingReason,
+    GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint, ModelSummary, MonitorMode, Run,
+    StochasticWeightAveraging, SwaStart, Timer,
+};
 pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
@@ -58,22 +66,26 @@ pub use schedule::{
     StepLR, ThresholdMode,
 };
 pub use show::image_grid;
+pub use tensorboard::{SummaryWriter, TensorBoardLogger};
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
+pub use tuner::{BatchSizeMode, LrFind, LrFinder, LrMode, ScaleBatchSize, Tuner};
 #[doc(hidden)]
 pub use {serde, serde_json, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
-    pub use crate::Stage;
     pub use crate::hparams;
     pub use crate::layers::*;
     pub use crate::{
-        Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
-        DataLoader, DataModule, Dataset, EarlyStopping, Error, Evaluation, ExponentialLR, Fit, GradScaler, HParams,
-        LambdaLR, LightningModule, Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim,
-        ParamGroup, Path, PlateauMode, PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR,
-        Step, StepLR, Store, TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs,
-        mnist, rmsprop, sgd,
+        AnnealingStrategy, Batch, BatchSizeMode, Callback, ClipAlgorithm, Compat, CosineAnnealingLR,
+        CosineAnnealingWarmRestarts, CsvLogger, Data, DataLoader, DataModule, Dataset, DeviceStatsMonitor,
+        EMAWeightAveraging, EarlyStopping, Error, Evaluation, ExponentialLR, Fit, GradScaler,
+        GradientAccumulationScheduler, HParams, Interval, LambdaLR, LearningRateMonitor, LightningModule, Limit,
+        LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint, ModelSummary, MonitorMode, MultiStepLR, OneCycleLR, Optim,
+        ParamGroup, Path, PlateauMode, PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, ScaleBatchSize,
+        Schedule, SequentialLR, Stage, Step, StepLR, StochasticWeightAveraging, Store, SummaryWriter,
+        TensorBoardLogger, TensorDataset, ThresholdMode, Timer, Trainer, Tuner, adagrad, adam, adamw, csv, idx,
+        image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use serde_json::Value;

@@ -7,6 +7,7 @@ mod partial;
 mod streams;
 mod training;
 mod watching;
+mod windows;
 mod work;
 
 pub(crate) use evaluating::{Judged, checkpoint_of, evaluate, load};
@@ -15,7 +16,7 @@ pub(crate) use partial::Partial;
 pub(crate) use watching::{best_of, newest};
 pub(crate) use work::{Hook, Work, word};
 
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callbacks, Kept};
 use crate::data::Order;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
@@ -29,6 +30,7 @@ use crate::trainer::{Compat, Limit, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 use tch::Device;
 
@@ -53,6 +55,8 @@ pub(crate) struct Progress {
     pub partial: Option<Partial>,
     /// The callbacks' states when the run ended.
     pub callbacks: Value,
+    /// What else a checkpoint keeps of them; their states stand above.
+    pub kept: Rc<Kept>,
     pub precision: Precision,
     /// Of a run with 16-mixed.
     pub scaler: Option<GradScaler>,
@@ -90,6 +94,9 @@ pub(crate) fn run(
         resumed: false,
         last_step: None,
         last_loss: None,
+        before: false,
+        completed: false,
+        reads_loss: false,
         callbacks: trainer.all_callbacks(),
         metrics: Metrics::new(),
         root: watching::root(trainer),
@@ -123,7 +130,10 @@ pub(crate) fn run(
         Err(error) => (Status::Failed, Some(error)),
     };
     pass.state.progress.status = status;
-    pass.state.progress.callbacks = pass.callbacks.states();
+    pass.state.optimizer.fix_lrs(None);
+    let kept = pass.callbacks.kept();
+    pass.state.progress.callbacks = kept.states.clone();
+    pass.state.progress.kept = Rc::new(kept);
     let progress = pass.state.progress.clone();
     reporter.finished(status, &progress, begun.elapsed().as_secs_f64(), error.as_ref());
     error
@@ -153,6 +163,12 @@ struct Loop<'a> {
     resumed: bool,
     last_step: Option<u64>,
     last_loss: Option<(u64, f64)>,
+    /// Whether a hook comes before its batch or epoch: what callbacks log then belongs to the next step.
+    before: bool,
+    /// Whether the run came to its end, by itself or by a callback.
+    completed: bool,
+    /// Whether a callback looks at each loss.
+    reads_loss: bool,
     trainer: &'a Trainer,
     callbacks: Callbacks,
     /// What callbacks see: the newest means of all that was logged.
@@ -197,6 +213,7 @@ impl Loop<'_> {
         let outcome = outcome.and_then(|status| ended.map(|()| status));
         match outcome {
             Ok(status) => {
+                self.completed = status == Status::Completed;
                 self.watch(None, 0, |callback, run| callback.on_fit_end(run))?;
                 Ok(status)
             }
@@ -231,9 +248,9 @@ impl Loop<'_> {
         if self.val_batches > 0 {
             self.val_every = self.trainer.val_every(self.train_batches)?;
         }
-        let epochs = self.expected_epochs().saturating_sub(self.state.progress.epoch);
-        let accumulate = self.trainer.accumulate_grad_batches;
-        let steps = self.train_batches.div_ceil(accumulate).saturating_mul(epochs);
+        let first = self.state.progress.epoch;
+        let accumulate = self.accumulate(first)?;
+        let steps = self.steps_of(first)?;
         let left = self
             .last_step
             .map_or(u64::MAX, |last| last.saturating_sub(self.state.progress.step));
@@ -242,20 +259,34 @@ impl Loop<'_> {
             Some(partial) => partial.batch / accumulate,
             None => 0,
         };
-        let steps = steps.saturating_sub(done).min(left);
+        // A run that nobody knows the end of is of no length.
+        let endless = self.last_step.is_none() && self.last_epoch == u64::MAX;
+        let (steps, epochs) = if endless {
+            (u64::MAX, u64::MAX)
+        } else {
+            let epochs = self.expected_epochs().saturating_sub(first);
+            (steps.saturating_sub(done).min(left), epochs)
+        };
+        // The schedule of a trial is that of a long run: its beginning.
+        let (steps, epochs) = if self.trainer.trial {
+            (1 << 40, 1 << 20)
+        } else {
+            (steps, epochs)
+        };
         // A run that is only to be finished, of which no step is left, leaves the schedule where it is.
         if steps > 0 || self.state.progress.step == 0 {
             let begun = self.state.optimizer.begin_run(steps, epochs);
             begun.map_err(|error| error.at("configure_optimizers"))?;
         }
         self.prepare_scaler()?;
-        if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
+        if self.state.optimizer.is_lbfgs() && accumulate > 1 {
             return Err(Error::new(
                 Kind::Option,
                 "LBFGS computes the loss of its batch several times a step: it cannot accumulate batches",
             )
             .hint("use a larger batch size in place of accumulate-grad-batches"));
         }
+        self.reads_loss = self.callbacks.reads_loss();
         self.bare_hook(Hook::FitStart, Stage::Train)?;
         self.watch(None, 0, |callback, run| callback.on_fit_start(run))?;
         // A run that goes on has validated already.
@@ -302,7 +333,7 @@ impl Loop<'_> {
             metrics.append(&mut logged);
             self.metrics.extend(metrics.clone());
             // The last of all, as in Lightning: a plateau looks at what validation logged.
-            if !stopped && pass.whole() {
+            if !stopped && pass.whole() && !self.trainer.trial {
                 self.state.optimizer.after_validation(&metrics)?;
             }
             let record = EpochRecord {
@@ -330,17 +361,24 @@ impl Loop<'_> {
 
     /// Index after the last epoch; `u64::MAX` when nobody knows.
     fn expected_epochs(&self) -> u64 {
-        let progress = &*self.state.progress;
-        let steps = self.train_batches.div_ceil(self.trainer.accumulate_grad_batches).max(1);
-        let epochs = |last: u64| {
-            let ended = self
-                .fitting_partial()
-                .map_or(0, |partial| partial.batch / self.trainer.accumulate_grad_batches);
-            let left = last.saturating_sub(progress.step).saturating_add(ended);
-            progress.epoch.saturating_add(left.div_ceil(steps))
+        // Beyond any callback's last change all epochs are alike.
+        const COUNTED: u64 = 10_000;
+        let Some(last) = self.last_step else {
+            return self.last_epoch;
         };
-        self.last_step
-            .map_or(self.last_epoch, |last| self.last_epoch.min(epochs(last)))
+        let (progress, first) = (&*self.state.progress, self.state.progress.epoch);
+        let window = |epoch| self.accumulate(epoch).unwrap_or(1).max(1);
+        let done = self
+            .fitting_partial()
+            .map_or(0, |partial| partial.batch / window(first));
+        let mut left = last.saturating_sub(progress.step).saturating_add(done);
+        let mut epoch = first;
+        while left > 0 && epoch < first.saturating_add(COUNTED) {
+            left = left.saturating_sub(self.train_batches.div_ceil(window(epoch)).max(1));
+            epoch += 1;
+        }
+        let rest = left.div_ceil(self.train_batches.div_ceil(window(epoch)).max(1));
+        self.last_epoch.min(epoch.saturating_add(rest))
     }
 
     fn steps_done(&self) -> bool {

@@ -26,6 +26,7 @@ pub(crate) fn begin(trainer: &Trainer) -> Result<(Store, Progress)> {
         status: Status::Completed,
         partial: None,
         callbacks: serde_json::Value::Null,
+        kept: Default::default(),
         precision: precision(trainer, Precision::default(), device),
         scaler: None,
     };

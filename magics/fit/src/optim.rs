@@ -3,6 +3,7 @@
 mod group;
 mod kernels;
 mod lbfgs;
+mod looking;
 mod optimizer;
 
 pub use group::ParamGroup;

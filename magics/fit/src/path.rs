@@ -6,22 +6,42 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Div;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tch::nn::{self, Init, VarStore};
 use tch::{Device, Kind, Tensor};
 
 /// Whether a model is being trained. Its layers share it with the trainer: dropout works in training only. On the heap,
 /// because a static would exist once in each cell.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Mode(Arc<AtomicBool>);
+pub(crate) struct Mode(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    training: AtomicBool,
+    /// Of how many batches running statistics are the mean, the one at hand included; 0: they move by their momentum.
+    averaged: AtomicU64,
+}
 
 impl Mode {
     pub fn set_training(&self, training: bool) {
-        self.0.store(training, Ordering::Relaxed);
+        self.0.training.store(training, Ordering::Relaxed);
     }
 
     pub fn training(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.training.load(Ordering::Relaxed)
+    }
+
+    /// From the batch of this number on, counted from 1, running statistics are means of all batches; 0 ends that.
+    pub fn average(&self, batch: u64) {
+        self.0.averaged.store(batch, Ordering::Relaxed);
+    }
+
+    /// How much the batch at hand moves running statistics whose layer says `momentum`.
+    pub fn momentum(&self, momentum: f64) -> f64 {
+        match self.0.averaged.load(Ordering::Relaxed) {
+            0 => momentum,
+            batch => 1.0 / batch as f64,
+        }
     }
 }
 
@@ -40,6 +60,8 @@ pub struct Store {
     pub(crate) mode: Mode,
     /// What layers could not be made of. Said when all of the model is made: making a layer gives no error.
     faults: RefCell<Vec<Error>>,
+    /// Names and PyTorch's classes of the layers, in the order in which they were made.
+    pub(crate) modules: RefCell<Vec<(String, String)>>,
 }
 
 impl Store {
@@ -49,6 +71,7 @@ impl Store {
             vars: VarStore::new(device),
             mode: Mode::default(),
             faults: RefCell::default(),
+            modules: RefCell::default(),
         }
     }
 
@@ -62,12 +85,21 @@ impl Store {
         Path {
             inner: self.vars.root(),
             store: self,
+            name: String::new(),
         }
     }
 
     /// Whether the layers behave as in training: dropout drops, batch normalisation uses the batch.
     pub fn set_training(&self, training: bool) {
         self.mode.set_training(training);
+    }
+
+    /// The running statistics of batch normalisations, by their names.
+    pub(crate) fn batch_statistics(&self) -> Vec<(String, Tensor)> {
+        let names = ["running_mean", "running_var", "num_batches_tracked"];
+        let mut all = self.state_dict();
+        all.retain(|(name, _)| names.contains(&name.rsplit('.').next().unwrap_or(name)));
+        all
     }
 
     /// Parameters and buffers, sorted by name.
@@ -149,6 +181,8 @@ impl Store {
 pub struct Path<'a> {
     inner: nn::Path<'a>,
     store: &'a Store,
+    /// `encoder.l1`; empty at the root.
+    name: String,
 }
 
 impl<'a> Path<'a> {
@@ -165,6 +199,15 @@ impl<'a> Path<'a> {
     /// Registers the values of another parameter as one of its own.
     pub(crate) fn copied(&self, name: &str, value: &Tensor) -> Tensor {
         self.trained(name, &value.detach().copy())
+    }
+
+    /// Notes PyTorch's class of what is made here, for [`Fit::summary`](crate::Fit::summary). What was said first holds: a
+    /// layer knows its class better than what it is part of.
+    pub(crate) fn module(&self, class: &str) {
+        let mut modules = self.store.modules.borrow_mut();
+        if !self.name.is_empty() && modules.iter().all(|(name, _)| *name != self.name) {
+            modules.push((self.name.clone(), class.to_owned()));
+        }
     }
 
     /// Notes what a layer cannot be made of. It then makes something of the right kind all the same.
@@ -189,9 +232,15 @@ impl<'a> Path<'a> {
 
     // Not generic, so that it is compiled here.
     fn child(&self, name: &str) -> Path<'a> {
+        let parent = &self.name;
         Path {
             inner: self.inner.sub(name),
             store: self.store,
+            name: if parent.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{parent}.{name}")
+            },
         }
     }
 

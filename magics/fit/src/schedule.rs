@@ -211,6 +211,14 @@ impl Scheduler {
         }
     }
 
+    /// What the rate follows; steps, too, as long as a warm-up may be part of it.
+    pub fn interval(&self) -> Option<Interval> {
+        match &self.plan.schedule {
+            _ if self.plan.warmup > 0 => Some(Interval::Step),
+            schedule => schedule.as_ref().map(|schedule| schedule.interval),
+        }
+    }
+
     pub fn state(&self) -> &ScheduleState {
         &self.state
     }

@@ -14,12 +14,17 @@ mod names;
 mod optimizers;
 mod precision;
 mod resume;
+mod tuning;
 mod validating;
+mod watching;
 
 /// libtorch's random generator is one for the process: tests that draw from it take turns.
 pub(crate) fn in_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Models of a few numbers: on a busy machine two threads wait for each other longer than they compute.
+    tch::set_num_threads(1);
+    guard
 }
 
 /// A folder that is removed at the end.

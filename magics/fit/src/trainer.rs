@@ -3,12 +3,14 @@
 mod evaluating;
 mod files;
 mod limits;
+mod loggers;
 mod numbers;
 mod switches;
 mod validation;
 
 pub(crate) use evaluating::joined;
 pub(crate) use limits::Duration;
+pub(crate) use loggers::Loggers;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
@@ -52,13 +54,6 @@ impl From<f64> for Limit {
     fn from(share: f64) -> Limit {
         Limit::Fraction(share)
     }
-}
-
-/// A logger that settings can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LoggerName {
-    Csv,
 }
 
 /// How [`Trainer::gradient_clip_val`] limits gradients.
@@ -121,7 +116,7 @@ pub struct Trainer {
     pub(crate) deterministic: bool,
     pub(crate) benchmark: Option<bool>,
     pub(crate) detect_anomaly: bool,
-    pub(crate) logger: Option<LoggerName>,
+    pub(crate) logger: Loggers,
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
@@ -130,6 +125,9 @@ pub struct Trainer {
     pub(crate) grad_scaler: Option<GradScaler>,
     #[serde(skip)]
     pub(crate) callbacks: Callbacks,
+    /// Whether this is a few steps of a run that is yet to come, as the tuner makes them.
+    #[serde(skip)]
+    pub(crate) trial: bool,
 }
 
 impl Default for Trainer {
@@ -161,13 +159,14 @@ impl Default for Trainer {
             deterministic: false,
             benchmark: None,
             detect_anomaly: false,
-            logger: None,
+            logger: Loggers::default(),
             log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,
             precision: None,
             grad_scaler: None,
             callbacks: Callbacks::default(),
+            trial: false,
         }
     }
 }

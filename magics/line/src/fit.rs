@@ -65,7 +65,7 @@ fn options(call: &Call) -> FitOptions {
 /// Flags that end a run by themselves: the default of `--max-epochs` is not for runs with one of them.
 const ENDS: [&str; 2] = ["--max-steps", "--max-time"];
 
-fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
+pub(crate) fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
     let given = call.value(flag.name);
     let ends = flag.name == "--max-epochs" && ENDS.iter().any(|name| call.value(name).is_some());
     let text = given.or((!flag.default.is_empty() && !ends).then_some(flag.default))?;

@@ -1,5 +1,7 @@
 //! The table of magics and their flags.
 
+mod tuner;
+
 /// A magic.
 #[derive(Debug)]
 pub struct Magic {
@@ -382,7 +384,7 @@ pub const TABLE: &[Magic] = &[
                 aliases: &[],
                 kind: Kind::Text,
                 default: "",
-                about: "csv: write metrics.csv, in Lightning's layout",
+                about: "csv: write metrics.csv, in Lightning's layout; tensorboard: event files for it; csv,tensorboard: both",
             },
             Flag {
                 name: "--default-root-dir",
@@ -443,6 +445,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    tuner::LR_FIND,
     Magic {
         name: "lsmagic",
         summary: "list the magics",
@@ -483,6 +486,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    tuner::SCALE_BATCH_SIZE,
     Magic {
         name: "time",
         summary: "time a line or a cell",

@@ -77,6 +77,7 @@ impl AttentionConfig {
             self.num_heads = 1;
         }
         self.dropout = init::probability(&path, self.dropout);
+        named(&path);
         // Named and drawn in different orders, as in PyTorch: the output's projection is drawn first, and its bias, which
         // is zero in the end, is drawn as well.
         let out_weight = init::weight(&[size, size], size);
@@ -98,6 +99,12 @@ impl AttentionConfig {
             mode: path.mode(),
         }
     }
+}
+
+/// PyTorch's names of its modules.
+fn named(path: &Path) {
+    path.module("MultiheadAttention");
+    (path / "out_proj").module("NonDynamicallyQuantizableLinear");
 }
 
 /// What must not be attended to.
@@ -134,6 +141,7 @@ impl MultiheadAttention {
 
     /// The same weights once more, under another path.
     pub(super) fn copied(&self, path: &Path) -> MultiheadAttention {
+        named(path);
         MultiheadAttention {
             in_proj_weight: path.copied("in_proj_weight", &self.in_proj_weight),
             in_proj_bias: self.in_proj_bias.as_ref().map(|bias| path.copied("in_proj_bias", bias)),

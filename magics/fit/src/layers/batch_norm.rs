@@ -90,6 +90,7 @@ impl<const N: usize> BatchNormConfig<N> {
 
     /// Makes the layer.
     pub fn build(self, path: Path) -> BatchNorm<N> {
+        path.module(&format!("BatchNorm{N}d"));
         let filled = |value: f64| init::constant(&[self.channels], value);
         BatchNorm {
             weight: self.affine.then(|| path.trained("weight", &filled(1.0))),
@@ -157,7 +158,7 @@ impl<const N: usize> BatchNorm<N> {
             Some(&self.running_mean),
             Some(&self.running_var),
             training,
-            self.momentum,
+            self.mode.momentum(self.momentum),
             self.eps,
             true,
         )

@@ -110,6 +110,7 @@ impl<const N: usize> ConvConfig<N> {
 
     /// Makes the layer. Groups that do not fit make the model an error.
     pub fn build(self, path: Path) -> Conv<N> {
+        path.module(&format!("Conv{N}d"));
         let groups = groups(&path, self.groups, self.inputs, self.outputs);
         let channels = [self.outputs, self.inputs / groups];
         let (weight, bias) = parameters(&path, channels, &self.kernel, self.bias.then_some(self.outputs));

@@ -79,6 +79,7 @@ impl<const N: usize> ConvTransposeConfig<N> {
 
     /// Makes the layer. Groups that do not fit make the model an error.
     pub fn build(self, path: Path) -> ConvTranspose<N> {
+        path.module(&format!("ConvTranspose{N}d"));
         let groups = groups(&path, self.groups, self.inputs, self.outputs);
         let channels = [self.inputs, self.outputs / groups];
         let (weight, bias) = parameters(&path, channels, &self.kernel, self.bias.then_some(self.outputs));

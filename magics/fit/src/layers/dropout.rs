@@ -37,6 +37,7 @@ pub struct Dropout {
 /// # Ok::<(), Error>(())
 /// ```
 pub fn dropout(path: &Path, probability: f64) -> Dropout {
+    path.module("Dropout");
     Dropout {
         probability: init::probability(path, probability),
         mode: path.mode(),

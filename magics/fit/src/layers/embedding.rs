@@ -44,6 +44,7 @@ impl EmbeddingConfig {
 
     /// Makes the layer. A padding entry outside of the table makes the model an error.
     pub fn build(self, path: Path) -> Embedding {
+        path.module("Embedding");
         let table = init::normal(&[self.entries, self.size]);
         let padding = self.padding_idx.filter(|entry| (0..self.entries).contains(entry));
         match (self.padding_idx, padding) {

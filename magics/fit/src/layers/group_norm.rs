@@ -31,6 +31,7 @@ pub fn group_norm(path: Path, groups: i64, channels: i64) -> GroupNorm {
         let error = format!("{channels} channels cannot be normalised in {groups} groups");
         path.fault(Error::new(Kind::Model, error).hint("the channels must be a multiple of the groups"));
     }
+    path.module("GroupNorm");
     GroupNorm {
         weight: path.trained("weight", &init::constant(&[channels], 1.0)),
         bias: path.trained("bias", &init::constant(&[channels], 0.0)),

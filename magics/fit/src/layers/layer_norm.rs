@@ -54,6 +54,7 @@ impl LayerNormConfig {
 
     /// Makes the layer.
     pub fn build(self, path: Path) -> LayerNorm {
+        path.module("LayerNorm");
         LayerNorm {
             weight: self
                 .weight
@@ -93,6 +94,7 @@ impl LayerNorm {
 
     /// The same weights once more, under another path.
     pub(super) fn copied(&self, path: &Path) -> LayerNorm {
+        path.module("LayerNorm");
         LayerNorm {
             weight: self.weight.as_ref().map(|weight| path.copied("weight", weight)),
             bias: self.bias.as_ref().map(|bias| path.copied("bias", bias)),

@@ -45,6 +45,7 @@ impl LinearConfig {
 
     /// Makes the layer.
     pub fn build(self, path: Path) -> Linear {
+        path.module("Linear");
         Linear {
             weight: path.trained("weight", &init::weight(&[self.outputs, self.inputs], self.inputs)),
             bias: self
@@ -73,6 +74,7 @@ impl Linear {
 
     /// The same weights once more, under another path.
     pub(super) fn copied(&self, path: &Path) -> Linear {
+        path.module("Linear");
         Linear {
             weight: path.copied("weight", &self.weight),
             bias: self.bias.as_ref().map(|bias| path.copied("bias", bias)),

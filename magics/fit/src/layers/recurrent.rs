@@ -101,6 +101,11 @@ type Recurrence = fn(&Tensor, &Tensor, &[Tensor], bool, i64, f64, bool, bool, bo
 impl Cells {
     fn new(mut config: RecurrentConfig, path: &Path, gates: i64) -> Cells {
         config.dropout = init::probability(path, config.dropout);
+        path.module(match gates {
+            1 => "RNN",
+            3 => "GRU",
+            _ => "LSTM",
+        });
         let (hidden, directions) = (config.hidden, config.directions());
         let bound = if hidden > 0 { 1.0 / (hidden as f64).sqrt() } else { 0.0 };
         let mut weights = Vec::new();

@@ -1,6 +1,7 @@
 //! Layers one after another.
 
 use super::module;
+use crate::making;
 use crate::path::Path;
 use tch::Tensor;
 use tch::nn::{self, Module};
@@ -31,6 +32,7 @@ pub struct Sequential(Vec<Box<dyn Module>>);
 /// assert_eq!(names, ["net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"]);
 /// ```
 pub fn sequential(path: Path) -> SequentialBuilder {
+    path.module("Sequential");
     SequentialBuilder {
         path,
         chain: Sequential(Vec::new()),
@@ -41,19 +43,24 @@ impl<'a> SequentialBuilder<'a> {
     /// Adds a layer, made under the path of its number.
     #[must_use]
     pub fn append<M: Module + 'static>(self, layer: impl FnOnce(Path<'a>) -> M) -> SequentialBuilder<'a> {
-        let layer = layer(&self.path / self.chain.0.len());
+        let path = &self.path / self.chain.0.len();
+        let layer = layer(path.clone());
+        // One that has named itself keeps its name.
+        path.module(making::own_name(std::any::type_name::<M>()));
         self.push(Box::new(layer))
     }
 
     /// Adds a function, which has a number as well.
     #[must_use]
     pub fn append_fn(self, function: impl Fn(&Tensor) -> Tensor + Send + 'static) -> SequentialBuilder<'a> {
+        (&self.path / self.chain.0.len()).module("Function");
         self.push(Box::new(nn::func(function)))
     }
 
     /// Adds `relu`.
     #[must_use]
     pub fn relu(self) -> SequentialBuilder<'a> {
+        (&self.path / self.chain.0.len()).module("ReLU");
         self.append_fn(|x| x.relu())
     }
 

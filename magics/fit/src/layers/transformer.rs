@@ -60,6 +60,8 @@ pub fn transformer_encoder_layer(path: Path, d_model: i64, nhead: i64) -> Transf
 /// assert_eq!(encoder.forward(&x).size(), [2, 5, 16]);
 /// ```
 pub fn transformer_encoder(path: Path, config: TransformerConfig, num_layers: usize) -> TransformerEncoder {
+    path.module("TransformerEncoder");
+    (&path / "layers").module("ModuleList");
     let mut layers: Vec<TransformerEncoderLayer> = Vec::new();
     for index in 0..num_layers {
         let path = &path / "layers" / index;
@@ -153,6 +155,7 @@ impl TransformerConfig {
 
     /// Makes one layer.
     pub fn build(self, path: Path) -> TransformerEncoderLayer {
+        named(&path);
         let norm = |name: &str| {
             let norm: LayerNormConfig = LayerNorm::config(&[self.d_model]).bias(self.bias);
             norm.build(&path / name).eps(self.layer_norm_eps)
@@ -175,9 +178,29 @@ impl TransformerConfig {
     }
 }
 
+/// PyTorch's names of a layer's modules.
+fn named(path: &Path) {
+    path.module("TransformerEncoderLayer");
+    (path / "self_attn").module("MultiheadAttention");
+    (path / "self_attn" / "out_proj").module("NonDynamicallyQuantizableLinear");
+    let rest = [
+        ("linear1", "Linear"),
+        ("dropout", "Dropout"),
+        ("linear2", "Linear"),
+        ("norm1", "LayerNorm"),
+        ("norm2", "LayerNorm"),
+        ("dropout1", "Dropout"),
+        ("dropout2", "Dropout"),
+    ];
+    for (name, class) in rest {
+        (path / name).module(class);
+    }
+}
+
 impl TransformerEncoderLayer {
     /// The same weights once more, under another path and without a random draw.
     fn copied(&self, path: &Path) -> TransformerEncoderLayer {
+        named(path);
         TransformerEncoderLayer {
             self_attn: self.self_attn.copied(&(path / "self_attn")),
             linear1: self.linear1.copied(&(path / "linear1")),

@@ -2,6 +2,7 @@
 
 use super::numbers::{backward, unscale};
 use super::streams::stream;
+use super::windows::Window;
 use super::{Hook, Loop, Partial, Pass, place};
 use crate::callbacks::Action;
 use crate::error::{Error, Kind, Result};
@@ -16,31 +17,6 @@ use tch::{Device, Kind as TKind, Tensor};
 
 /// On a device with a queue of its own, losses are read at most so many at a time.
 const PENDING: usize = 256;
-
-/// Where a batch stands among those that make one optimizer step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Window {
-    first: bool,
-    last: bool,
-    /// Batches in the window. The last window of an epoch may have fewer than the others.
-    size: u64,
-    /// What the loss is divided by, so that the gradient is the window's mean.
-    divisor: u64,
-}
-
-impl Window {
-    fn of(batch: u64, batches: u64, accumulate: u64, compat: Compat) -> Window {
-        let at = batch % accumulate;
-        let size = accumulate.min(batches - (batch - at));
-        Window {
-            first: at == 0,
-            last: at + 1 == size,
-            size,
-            // Lightning divides by the full size, so that what is left counts for less than it should.
-            divisor: if compat == Compat::Lightning { accumulate } else { size },
-        }
-    }
-}
 
 /// The loss of the window so far.
 #[derive(Default)]
@@ -78,7 +54,8 @@ impl Loop<'_> {
     /// How far the epoch at hand came in an earlier run, when this run divides it as that one did.
     pub(super) fn fitting_partial(&self) -> Option<&Partial> {
         self.state.progress.partial.as_ref().filter(|partial| {
-            (partial.batches, partial.accumulate) == (self.train_batches, self.trainer.accumulate_grad_batches)
+            let accumulate = self.accumulate(self.state.progress.epoch).unwrap_or_default();
+            (partial.batches, partial.accumulate) == (self.train_batches, accumulate)
                 && self.trainer.compat == Compat::None
         })
     }
@@ -94,7 +71,7 @@ impl Loop<'_> {
         Ok(Partial {
             batch: pace.batch,
             batches: self.train_batches,
-            accumulate: self.trainer.accumulate_grad_batches,
+            accumulate: self.accumulate(self.state.progress.epoch)?,
             metrics: pace.metrics.clone(),
             sums: pace.means.sums().clone(),
             window_loss: window,
@@ -113,7 +90,7 @@ impl Loop<'_> {
                 tch::manual_seed(stream(self.state.progress.seed, epoch) as i64);
             }
             let mut metrics = Metrics::new();
-            self.watch(None, 0, |callback, run| callback.on_train_epoch_start(run))?;
+            self.watch_before(0, |callback, run| callback.on_train_epoch_start(run))?;
             self.epoch_hook(Hook::EpochStart(Stage::Train), Stage::Train, &mut metrics)?;
             return Ok(Pace {
                 means: Means::new(device),
@@ -158,7 +135,7 @@ impl Loop<'_> {
         self.state.store.mode.set_training(true);
         let mut pace = self.pace(epoch)?;
         let order = self.train_order(epoch);
-        let first = pace.batch;
+        let (first, accumulate) = (pace.batch, self.accumulate(epoch)?);
         if pace.validate && first < self.train_batches && !self.validate_within(epoch, &mut pace, Vec::new())? {
             return Ok(Pass::Cut);
         }
@@ -174,8 +151,7 @@ impl Loop<'_> {
                 tch::manual_seed(stream(stream(self.state.progress.seed, epoch), batch) as i64);
             }
             let Some(len) = self.work.load(Stage::Train) else { break };
-            self.watch(None, batch, |callback, run| callback.on_train_batch_start(run))?;
-            let accumulate = self.trainer.accumulate_grad_batches;
+            self.watch_before(batch, |callback, run| callback.on_train_batch_start(run))?;
             let window = Window::of(batch, self.train_batches, accumulate, self.trainer.compat);
             let trained = len.and_then(|len| self.train_batch(batch, len, window, &mut pace));
             match trained {
@@ -198,6 +174,9 @@ impl Loop<'_> {
                 }
             }
             pace.batch = batch + 1;
+            if self.reads_loss {
+                self.check(&mut pace.losses)?;
+            }
             self.log_row(&mut pace)?;
             self.watch_time();
             let last = batch + 1 == self.train_batches || self.steps_done();
@@ -401,6 +380,47 @@ impl Loop<'_> {
     }
 }
 
+impl Loop<'_> {
+    /// Running statistics of batch normalisation as means over the training data: one pass in the order of the epoch that
+    /// would come next, in which no parameter changes.
+    pub(super) fn update_batch_norm(&mut self) -> Result<()> {
+        let statistics = self.state.store.batch_statistics();
+        if statistics.is_empty() {
+            return Ok(());
+        }
+        let _guard = tch::no_grad_guard();
+        for (name, mut tensor) in statistics {
+            if name.ends_with("running_var") {
+                let _ = tensor.f_fill_(1.0)?;
+            } else {
+                let _ = tensor.f_zero_()?;
+            }
+        }
+        let epoch = self.state.progress.epoch;
+        let order = self.train_order(epoch);
+        let mode = self.state.store.mode.clone();
+        mode.set_training(true);
+        let passed = self.work.begin(Stage::Train, order, 0).and_then(|()| {
+            for batch in 0..self.train_batches {
+                if self.trainer.compat == Compat::None {
+                    tch::manual_seed(stream(stream(self.state.progress.seed, epoch), batch) as i64);
+                }
+                mode.average(batch + 1);
+                let Some(len) = self.work.load(Stage::Train) else { break };
+                len?;
+                let mut cx = self.cx(Stage::Train, batch);
+                self.work
+                    .again(&mut cx)
+                    .map_err(|error| error.at(&format!("update of batch normalisation, batch {}", batch + 1)))?;
+            }
+            Ok(())
+        });
+        mode.average(0);
+        mode.set_training(false);
+        passed
+    }
+}
+
 /// Limits the gradients, when the trainer says so.
 fn clip(trainer: &Trainer, optimizer: &Optimizer) -> Result<()> {
     let Some(limit) = trainer.gradient_clip_val.filter(|limit| *limit > 0.0) else {
@@ -427,31 +447,4 @@ fn usable(loss: &Tensor) -> Result<()> {
             .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_of_an_epoch_is_a_window_of_its_own_size() {
-        let window = |batch, compat| {
-            let window = Window::of(batch, 10, 4, compat);
-            (window.first, window.last, window.size, window.divisor)
-        };
-        assert_eq!(window(0, Compat::None), (true, false, 4, 4));
-        assert_eq!(window(3, Compat::None), (false, true, 4, 4));
-        assert_eq!(window(8, Compat::None), (true, false, 2, 2));
-        assert_eq!(window(9, Compat::None), (false, true, 2, 2));
-        assert_eq!(window(9, Compat::Lightning), (false, true, 2, 4));
-        assert_eq!(
-            Window::of(4, 5, 1, Compat::None),
-            Window {
-                first: true,
-                last: true,
-                size: 1,
-                divisor: 1
-            }
-        );
-    }
 }

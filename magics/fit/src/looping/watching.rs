@@ -21,6 +21,18 @@ impl Loop<'_> {
         self.act(actions)
     }
 
+    /// Calls a hook of all callbacks that comes before its batch or epoch.
+    pub(super) fn watch_before(
+        &mut self,
+        batch: u64,
+        hook: impl FnMut(&mut dyn Callback, &mut Run) -> Result<()>,
+    ) -> Result<()> {
+        self.before = true;
+        let watched = self.watch(None, batch, hook);
+        self.before = false;
+        watched
+    }
+
     /// Calls a hook of the callbacks; gives what they ask for.
     pub(super) fn ask(
         &mut self,
@@ -32,10 +44,42 @@ impl Loop<'_> {
         if self.callbacks.is_empty() {
             return Ok(Vec::new());
         }
-        let mut run = Run {
+        let callbacks = self.callbacks.clone();
+        let mut run = self.seen(epoch, batch);
+        callbacks.each(monitors, &mut run, hook)?;
+        let Run {
+            stop,
+            actions,
+            logged,
+            log_step,
+            notes,
+            ..
+        } = run;
+        for text in notes {
+            self.note(Level::Info, text);
+        }
+        if let Some(reason) = stop {
+            self.stop.get_or_insert(reason);
+        }
+        if !logged.is_empty() {
+            self.metrics.extend(logged.clone());
+            if callbacks.logging() {
+                // Loggers count the steps that are done.
+                let mut run = self.seen(epoch, batch);
+                run.step = log_step + 1;
+                callbacks.each(None, &mut run, |callback, run| callback.log_metrics(&logged, run))?;
+            }
+        }
+        Ok(actions)
+    }
+
+    /// What callbacks get to see.
+    fn seen(&mut self, epoch: u64, batch: u64) -> Run<'_> {
+        let step = self.state.progress.step;
+        Run {
             epoch,
             batch,
-            step: self.state.progress.step,
+            step,
             lr: self.state.optimizer.lr(),
             metrics: &self.metrics,
             root: &self.root,
@@ -43,13 +87,17 @@ impl Loop<'_> {
             within: self.within(),
             stop: None,
             actions: Vec::new(),
-        };
-        self.callbacks.each(monitors, &mut run, hook)?;
-        let Run { stop, actions, .. } = run;
-        if let Some(reason) = stop {
-            self.stop.get_or_insert(reason);
+            store: self.state.store,
+            optimizer: self.state.optimizer,
+            losses: self.state.losses,
+            max_epochs: self.last_epoch,
+            log_step: if self.before { step } else { step.saturating_sub(1) },
+            log_every_n_steps: self.trainer.log_every_n_steps,
+            logging: self.callbacks.logging(),
+            logged: Metrics::new(),
+            notes: Vec::new(),
+            completed: self.completed,
         }
-        Ok(actions)
     }
 
     /// Writes and removes checkpoints, in this order: the old one goes when the new one is there.
@@ -60,7 +108,7 @@ impl Loop<'_> {
                     let folder = checkpoint::file::folder(&path);
                     std::fs::create_dir_all(folder)
                         .map_err(|error| Error::from(error).at(&format!("cannot make {}", folder.display())))?;
-                    let (states, module) = (self.callbacks.states(), self.work.save()?);
+                    let (kept, module) = (self.callbacks.kept(), self.work.save()?);
                     let parts = checkpoint::Parts {
                         store: self.state.store,
                         optimizer: self.state.optimizer,
@@ -71,13 +119,14 @@ impl Loop<'_> {
                         hparams: &self.about.hparams,
                         module: &module,
                     };
-                    checkpoint::save(&path, &parts, &states)?;
+                    checkpoint::save(&path, &parts, &kept)?;
                     let event = RunEvent::Checkpoint {
                         run: self.reporter.run().to_owned(),
                         path: path.to_string_lossy().into_owned(),
                     };
                     self.reporter.send(&event);
                 }
+                Action::UpdateBatchNorm => self.update_batch_norm()?,
                 Action::Remove(path) => {
                     // One that somebody else has removed is not missed.
                     if let Err(error) = std::fs::remove_file(&path)
@@ -101,7 +150,9 @@ impl Loop<'_> {
         let actions = self.ask(None, self.state.progress.epoch, batch, |callback, run| {
             callback.on_train_batch_end(run)
         })?;
-        if pace.validates() {
+        // A validation that is stopped leaves an average in the weights' place: then nothing waits for it, and a run that goes on
+        // from the checkpoint validates first.
+        if pace.validates() && !self.callbacks.averages() {
             return Ok(actions);
         }
         self.act_within(pace, actions).map(|()| Vec::new())
@@ -156,9 +207,14 @@ impl Loop<'_> {
         let Some(path) = self.checkpoint()? else {
             return Ok(false);
         };
-        let states = checkpoint::restore(&path, &mut self.state)?;
+        let averages = self.callbacks.averages();
+        let theirs = checkpoint::restore(&path, &mut self.state, averages)?;
         self.work.load_saved(&checkpoint::module(&path)?)?;
+        let states = theirs.states;
         self.callbacks.load_states(false, &states)?;
+        let callbacks = self.callbacks.clone();
+        let epoch = self.state.progress.epoch;
+        callbacks.load_tensors(&theirs.tensors, theirs.averaged, &mut self.seen(epoch, 0))?;
         // A logger that goes on in its folder brings the checkpoints' folder back.
         self.set_up_monitors()?;
         self.callbacks.load_states(true, &states)?;

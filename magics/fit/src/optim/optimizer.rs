@@ -15,7 +15,7 @@ use tch::{Kind as TKind, Tensor};
 #[derive(Debug)]
 pub struct Optimizer {
     pub(super) algorithm: Algorithm,
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     pub(crate) scheduler: Scheduler,
     pub(super) kernels: Kernels,
     /// What L-BFGS remembers, after its first step.
@@ -23,21 +23,23 @@ pub struct Optimizer {
     /// tch's optimizer over the same parameters, for one thing it alone can do: take gradients away. A gradient that is
     /// zero instead would move a parameter that the loss does not depend on.
     gradients: nn::Optimizer,
+    /// Learning rates of the groups in place of what the schedule says.
+    fixed: Option<Vec<f64>>,
 }
 
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     /// Empty for the parameters that fit no group.
     pattern: String,
     /// Before the schedule.
     initial_lr: f64,
     lr: f64,
-    weight_decay: f64,
-    members: Vec<Member>,
+    pub(super) weight_decay: f64,
+    pub(super) members: Vec<Member>,
 }
 
 #[derive(Debug)]
-struct Member {
+pub(super) struct Member {
     name: String,
     tensor: Tensor,
     /// Its own steps: a parameter without a gradient makes none.
@@ -106,6 +108,7 @@ impl Optimizer {
             kernels: Kernels::load()?,
             lbfgs: None,
             gradients,
+            fixed: None,
         };
         optimizer.scheduled();
         Ok(optimizer)
@@ -122,6 +125,12 @@ impl Optimizer {
             .iter()
             .map(|group| (group.pattern.clone(), group.lr))
             .collect()
+    }
+
+    /// Sets the learning rates of all groups until it is called again; `None` gives them back to the schedule.
+    pub(crate) fn fix_lrs(&mut self, lrs: Option<Vec<f64>>) {
+        self.fixed = lrs;
+        self.scheduled();
     }
 
     /// Takes all gradients away.
@@ -357,7 +366,11 @@ impl Optimizer {
     /// Sets what the schedule says.
     fn scheduled(&mut self) {
         for (index, group) in self.groups.iter_mut().enumerate() {
-            group.lr = self.scheduler.lr(group.initial_lr, index);
+            let fixed = self.fixed.as_ref().and_then(|lrs| lrs.get(index)).copied();
+            group.lr = fixed.unwrap_or_else(|| self.scheduler.lr(group.initial_lr, index));
+        }
+        if self.fixed.is_some() {
+            return;
         }
         if let (Some(value), Some(momentum)) = (self.scheduler.momentum(), self.algorithm.momentum_mut()) {
             *momentum = value;

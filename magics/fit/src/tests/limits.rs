@@ -145,3 +145,13 @@ fn a_schedule_that_spans_the_run_must_know_its_length() {
     let lrs: Vec<f64> = fit.history.iter().map(|record| record.metrics["lr"]).collect();
     assert!(lrs.is_sorted_by(|a, b| a > b) && lrs[12] < 1e-3, "{lrs:?}");
 }
+
+#[test]
+fn a_run_without_end_is_refused_a_schedule_that_spans_it_also_when_it_goes_on() {
+    let _turn = in_turn();
+    let mut fit = trainer().max_epochs(1).fit::<Net, _>(&Hp::default(), &data()).unwrap();
+    fit.optimizer = crate::making::optimizer(Ok(adam(0.1).cosine()), &fit.store).unwrap();
+    let error = trainer().max_epochs(-1).go_on(&mut fit, &data()).unwrap_err();
+    assert!(error.message().ends_with("nothing says how long the run is"), "{error}");
+    assert_eq!(fit.progress.step, 5);
+}

@@ -14,8 +14,8 @@ thread_local! {
     static SEEN: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Net {
-    l1: Linear,
+pub(super) struct Net {
+    pub(super) l1: Linear,
     norm: BatchNorm1d,
     drop: Dropout,
     l2: Linear,
@@ -57,13 +57,13 @@ impl LightningModule for Net {
 }
 
 /// 16 batches in an epoch.
-fn data() -> Data {
+pub(super) fn data() -> Data {
     let (train, val) = points(200).split(0.8).unwrap();
     Data::new(train).val(val).batch_size(10)
 }
 
 /// All that a run is: bit by bit, when compared as text.
-fn all(fit: &Fit<Net>) -> Vec<String> {
+pub(super) fn all(fit: &Fit<Net>) -> Vec<String> {
     let exact = |tensor: &Tensor| {
         let tensor = tensor.detach().contiguous();
         let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
@@ -114,12 +114,17 @@ impl Callback for EachBatch {
 }
 
 fn resumes(hp: &RHp, trainer: &Trainer, every: usize, first: usize) {
+    resumes_with(hp, &|| trainer.clone(), every, first);
+}
+
+/// As above, with callbacks of its own for each run.
+pub(super) fn resumes_with(hp: &RHp, trainer: &dyn Fn() -> Trainer, every: usize, first: usize) {
     let folder = Folder::new("resume");
     let kept = Rc::new(RefCell::new(Vec::new()));
     SEEN.with(|seen| seen.borrow_mut().clear());
-    let straight = trainer.clone().fit::<Net, _>(hp, &data()).unwrap();
+    let straight = trainer().fit::<Net, _>(hp, &data()).unwrap();
     let order = SEEN.with(|seen| seen.take());
-    let watched = trainer.clone().callback(EachBatch(folder.to_path_buf(), kept.clone()));
+    let watched = trainer().callback(EachBatch(folder.to_path_buf(), kept.clone()));
     let with_files = watched.fit::<Net, _>(hp, &data()).unwrap();
     assert_eq!(all(&with_files), all(&straight), "writing checkpoints changes the run");
     SEEN.with(|seen| seen.borrow_mut().clear());
@@ -127,12 +132,7 @@ fn resumes(hp: &RHp, trainer: &Trainer, every: usize, first: usize) {
     for (path, seen) in kept.iter().skip(first).step_by(every) {
         // The generator and the seed of a new process are others.
         tch::manual_seed(12345);
-        let resumed = trainer
-            .clone()
-            .seed(99)
-            .ckpt_path(path)
-            .fit::<Net, _>(hp, &data())
-            .unwrap();
+        let resumed = trainer().seed(99).ckpt_path(path).fit::<Net, _>(hp, &data()).unwrap();
         let rest = SEEN.with(|seen| seen.take());
         assert_eq!(rest, order[*seen..], "{}", path.display());
         assert_eq!(all(&resumed), all(&straight), "{}", path.display());

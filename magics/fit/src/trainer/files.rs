@@ -1,8 +1,7 @@
 //! What a run writes, what it goes on from, and who watches it.
 
-use super::{LoggerName, Trainer};
+use super::Trainer;
 use crate::callbacks::{Callback, Callbacks};
-use crate::csv_logger::CsvLogger;
 use std::path::{Path, PathBuf};
 
 impl Trainer {
@@ -21,7 +20,7 @@ impl Trainer {
         self
     }
 
-    /// Adds a logger: [`CsvLogger`](crate::CsvLogger), or a callback of your own with `log_metrics`. Without one, nothing is
+    /// Adds a logger: [`CsvLogger`](crate::CsvLogger), [`TensorBoardLogger`](crate::TensorBoardLogger), or a callback of your own with `log_metrics`. Without one, nothing is
     /// logged to files. Checkpoints go into the first logger's folder, unless they have one of their own.
     ///
     /// ```
@@ -67,10 +66,8 @@ impl Trainer {
     pub(crate) fn all_callbacks(&self) -> Callbacks {
         let mut all = self.callbacks.clone();
         if self.fast_dev_run.is_none() {
-            if self.logger == Some(LoggerName::Csv) {
-                let dir = self.default_root_dir.clone().unwrap_or_else(|| PathBuf::from("."));
-                all.push_logger(CsvLogger::new(dir));
-            }
+            let dir = self.default_root_dir.clone().unwrap_or_else(|| PathBuf::from("."));
+            self.logger.add_to(&mut all, &dir);
             if let Some(stopping) = &self.early_stopping {
                 all.push(stopping.clone());
             }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 lightcell::hparams! { ScriptHp { values: Vec<f64> = Vec::new(), step_metric: bool = false } }
 
 /// Logs the value of the epoch as `val_loss`.
-struct Scripted {
+pub(super) struct Scripted {
     layer: Linear,
     hp: ScriptHp,
 }
@@ -57,7 +57,7 @@ impl Dataset for Ones {
     }
 }
 
-struct Batches(usize);
+pub(super) struct Batches(pub usize);
 
 impl DataModule for Batches {
     type Batch = Tensor;
@@ -74,10 +74,10 @@ fn golden() -> Value {
 }
 
 /// A folder that is removed at the end.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("lightcell-oracle-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Folder(path)
@@ -90,7 +90,7 @@ impl Drop for Folder {
     }
 }
 
-fn files(folder: &FilePath) -> Vec<String> {
+pub(super) fn files(folder: &FilePath) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };

@@ -53,6 +53,14 @@ def loaders(batches):
     return DataLoader(data), DataLoader(TensorDataset(torch.ones(1, 1)))
 
 
+def samples(count, inputs, classes):
+    """Points, and the largest of random linear functions of them as their class."""
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(count, inputs, generator=generator)
+    teacher = torch.randn(inputs, classes, generator=generator)
+    return TensorDataset(x, (x @ teacher).argmax(1))
+
+
 def trainer(root, epochs, **settings):
     return pl.Trainer(
         accelerator="cpu",
@@ -144,44 +152,49 @@ def table(batches, epochs, every, accumulate):
         }
 
 
-nan, inf = math.nan, math.inf
-script = [3.0, 1.0, 2.0, nan, 0.5]
-golden = {
-    "checkpoints": [
-        checkpoints(script, monitor="val_loss"),
-        checkpoints(script, monitor="val_loss", save_top_k=2),
-        checkpoints(script, monitor="val_loss", save_top_k=3, mode="max"),
-        checkpoints(script, monitor="val_loss", save_top_k=-1, filename="{epoch:02d}-{val_loss:.2f}"),
-        checkpoints(script, monitor="val_loss", save_top_k=0),
-        checkpoints(script),
-        checkpoints(script, save_top_k=-1, every_n_epochs=2),
-        checkpoints(script, save_last=True),
-        checkpoints([nan, nan, 2.0, 1.0, 1.0, inf], monitor="val_loss", save_top_k=2),
-        checkpoints([1.0, 1.0, 1.0, 2.0], monitor="val_loss", save_top_k=2, filename="best-{val_loss:.1f}"),
-        checkpoints([1.0, 2.0, 2.0, 3.0, -inf], monitor="val_loss", save_top_k=2, mode="max", filename="same"),
-    ],
-    "stopping": [
-        stopping(script),
-        stopping(script, check_finite=False),
-        stopping([3.0, 2.0, 2.0, 2.0, 2.0, 1.0], patience=3),
-        stopping([3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0], patience=2),
-        stopping([3.0, 2.75, 2.5, 2.0, 1.0], min_delta=0.25, patience=1),
-        stopping([3.0, 2.75, 2.5, 2.25, 2.0], min_delta=0.375, patience=2),
-        stopping([0.25, 0.5, 0.5, 0.75, 0.75, 0.5], mode="max", patience=2),
-        stopping([0.25, 0.375, 0.5, 0.625], mode="max", min_delta=0.25, patience=2),
-        stopping([3.0, 2.0, 1.0, 0.5], stopping_threshold=1.0),
-        stopping([0.5, 0.75, 0.875, 1.0], mode="max", stopping_threshold=0.75),
-        stopping([3.0, 4.0, 9.0, 1.0], divergence_threshold=8.0),
-        stopping([3.0, 4.0, -9.0, 1.0], mode="max", divergence_threshold=-8.0),
-        stopping([3.0, inf, 1.0]),
-        stopping([3.0, inf, -inf, 1.0, 1.0], check_finite=False, patience=2),
-        stopping([nan, nan, 1.0, 1.0], check_finite=False, patience=2),
-        stopping([5.0, 4.0, 3.0]),
-        stopping([5.0, 5.0, 3.0], patience=0),
-    ],
-    "tables": [table(16, 2, 5, 1), table(7, 3, 2, 3), table(4, 2, 50, 1)],
-}
+def main():
+    nan, inf = math.nan, math.inf
+    script = [3.0, 1.0, 2.0, nan, 0.5]
+    golden = {
+        "checkpoints": [
+            checkpoints(script, monitor="val_loss"),
+            checkpoints(script, monitor="val_loss", save_top_k=2),
+            checkpoints(script, monitor="val_loss", save_top_k=3, mode="max"),
+            checkpoints(script, monitor="val_loss", save_top_k=-1, filename="{epoch:02d}-{val_loss:.2f}"),
+            checkpoints(script, monitor="val_loss", save_top_k=0),
+            checkpoints(script),
+            checkpoints(script, save_top_k=-1, every_n_epochs=2),
+            checkpoints(script, save_last=True),
+            checkpoints([nan, nan, 2.0, 1.0, 1.0, inf], monitor="val_loss", save_top_k=2),
+            checkpoints([1.0, 1.0, 1.0, 2.0], monitor="val_loss", save_top_k=2, filename="best-{val_loss:.1f}"),
+            checkpoints([1.0, 2.0, 2.0, 3.0, -inf], monitor="val_loss", save_top_k=2, mode="max", filename="same"),
+        ],
+        "stopping": [
+            stopping(script),
+            stopping(script, check_finite=False),
+            stopping([3.0, 2.0, 2.0, 2.0, 2.0, 1.0], patience=3),
+            stopping([3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0], patience=2),
+            stopping([3.0, 2.75, 2.5, 2.0, 1.0], min_delta=0.25, patience=1),
+            stopping([3.0, 2.75, 2.5, 2.25, 2.0], min_delta=0.375, patience=2),
+            stopping([0.25, 0.5, 0.5, 0.75, 0.75, 0.5], mode="max", patience=2),
+            stopping([0.25, 0.375, 0.5, 0.625], mode="max", min_delta=0.25, patience=2),
+            stopping([3.0, 2.0, 1.0, 0.5], stopping_threshold=1.0),
+            stopping([0.5, 0.75, 0.875, 1.0], mode="max", stopping_threshold=0.75),
+            stopping([3.0, 4.0, 9.0, 1.0], divergence_threshold=8.0),
+            stopping([3.0, 4.0, -9.0, 1.0], mode="max", divergence_threshold=-8.0),
+            stopping([3.0, inf, 1.0]),
+            stopping([3.0, inf, -inf, 1.0, 1.0], check_finite=False, patience=2),
+            stopping([nan, nan, 1.0, 1.0], check_finite=False, patience=2),
+            stopping([5.0, 4.0, 3.0]),
+            stopping([5.0, 5.0, 3.0], patience=0),
+        ],
+        "tables": [table(16, 2, 5, 1), table(7, 3, 2, 3), table(4, 2, 50, 1)],
+    }
 
-with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "lightning.json"), "w") as file:
-    json.dump(golden, file, indent=1)
-    file.write("\n")
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "lightning.json"), "w") as file:
+        json.dump(golden, file, indent=1)
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

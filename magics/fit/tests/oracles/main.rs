@@ -1,12 +1,16 @@
 //! Numbers of PyTorch 2.13.0, written by `make.py`, against ours. The tests are named after the rows of the list of oracles
 //! in which their tolerances stand; on the machine that made the numbers, differences are 0 unless a test says otherwise.
 
+mod boards;
 mod curves;
 mod keeping;
 mod layers;
 mod numbers;
+mod rates;
 mod schedules;
+mod tuning;
 mod validation;
+mod watching;
 
 use lightcell::prelude::*;
 use serde_json::Value;
