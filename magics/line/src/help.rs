@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn names_flags_and_values_are_completed() {
-        assert_eq!(matches("%l"), ["%load", "%lr_find", "%lsmagic"]);
+        assert_eq!(matches("%l"), ["%load", "%lsmagic"]);
         assert_eq!(matches("%").len(), TABLE.len());
         assert_eq!(matches("%%ti"), ["%%time", "%%timeit"]);
         assert_eq!(matches("  %g"), ["%gpu"]);

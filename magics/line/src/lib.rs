@@ -15,13 +15,11 @@ mod help;
 mod scan;
 mod shell;
 mod table;
-mod tune;
 
 pub use call::{Call, MagicError, Piece, split};
 pub use fit::{FitCall, FitOptions};
 pub use help::{Completion, complete, help, lsmagic, markdown};
 pub use table::{Flag, Kind, Magic, Side, TABLE, Takes, magic};
-pub use tune::{Search, TuneCall};
 
 /// The name in `names` that is closest to `wrong`, if any is close.
 ///

@@ -1,7 +1,5 @@
 //! The table of magics and their flags.
 
-mod tuner;
-
 /// A magic.
 #[derive(Debug)]
 pub struct Magic {
@@ -445,7 +443,6 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
-    tuner::LR_FIND,
     Magic {
         name: "lsmagic",
         summary: "list the magics",
@@ -486,7 +483,6 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
-    tuner::SCALE_BATCH_SIZE,
     Magic {
         name: "time",
         summary: "time a line or a cell",
