@@ -91,9 +91,10 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
     if !text.starts_with('%') {
         return None;
     }
-    let start = before
-        .rfind(char::is_whitespace)
-        .map_or(0, |at| at + 1)
+    // A space can be longer than a byte, such as the no-break space that some keyboards type.
+    let space = before.char_indices().rfind(|(_, c)| c.is_whitespace());
+    let start = space
+        .map_or(0, |(at, c)| at + c.len_utf8())
         .max(before.len() - text.len());
     let word = &before[start..];
     let found = |matches: Vec<String>| {
@@ -160,6 +161,7 @@ mod tests {
         assert_eq!(matches("%fit Net data --max-e"), ["--max-epochs"]);
         assert_eq!(matches("%fit Net data --device c"), ["cpu", "cuda"]);
         assert_eq!(matches("%fit Net data --epochs "), ["10"]);
+        assert_eq!(matches("%fit\u{a0}Net data\u{a0}--max-e"), ["--max-epochs"]);
         assert_eq!(complete("%fit N", 6), None);
         assert_eq!(complete("let a", 5), None);
         assert_eq!(complete("%é", 2), None);
