@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 18] = [
     "bin",
     "src",
     "libtorch",
@@ -19,6 +19,7 @@ const PARTS: [&str; 17] = [
     "tools",
     "store",
     "sessions",
+    "cache",
     "jupyter",
     "logs",
     "build",

@@ -4,6 +4,7 @@
 //! into a library. It never loads libtorch and never runs user code: that is the worker's part.
 
 mod adding;
+mod cache;
 mod complete;
 mod connection;
 mod early;

@@ -199,6 +199,7 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
     std::fs::rename(&session.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
     let _ = std::fs::remove_file(target.join(".lock"));
     keep_two(all, &target);
+    crate::cache::forget_old(home);
     Ok(target)
 }
 
