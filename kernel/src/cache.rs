@@ -83,6 +83,16 @@ struct Used {
     hash: String,
     /// Such as `registry+https://…#itoa@1.0.15`.
     package: String,
+    /// Its Cargo.toml, where cargo says it.
+    manifest: PathBuf,
+}
+
+impl Used {
+    /// Whether its sources cannot change: those of a registry, of a commit, and ours, which are in the name of the store.
+    /// Ours are compiled anew where a crate of the user's switches on a feature of one that both use.
+    fn is_fixed(&self, own: &Path) -> bool {
+        !self.package.starts_with("path+") || self.manifest.starts_with(own)
+    }
 }
 
 impl Cache {
@@ -117,7 +127,7 @@ impl Cache {
             }
         }
         let status = child.wait().context("cannot run cargo")?;
-        self.noting("crates are not kept for later kernels", self.keep(&used, &lent));
+        self.noting("crates are not kept for later kernels", self.keep(&used, &lent, own));
         Ok(status)
     }
 
@@ -194,7 +204,7 @@ impl Cache {
     }
 
     /// Takes what is new, and marks what was used.
-    fn keep(&self, used: &[Used], lent: &[String]) -> Result<()> {
+    fn keep(&self, used: &[Used], lent: &[String], own: &Path) -> Result<()> {
         let target = Target::scan(&self.session.join("target"));
         let now = SystemTime::now();
         // What others were compiled with counts as used later than they: it goes last.
@@ -204,7 +214,7 @@ impl Cache {
             let Some(name) = target.by_hash.get(&one.hash) else {
                 continue;
             };
-            if target.units[name].is_new() && !one.package.starts_with("path+") {
+            if target.units[name].is_new() && one.is_fixed(own) {
                 new.push((index, name, one));
             } else if lent.contains(name) {
                 Record::touch(&self.folder.join(name), time(index));
@@ -369,6 +379,7 @@ fn read_message(line: &[u8]) -> Option<Used> {
     Some(Used {
         hash: unit::hash_in(name.to_str()?)?.to_owned(),
         package: value["package_id"].as_str()?.to_owned(),
+        manifest: value["manifest_path"].as_str().unwrap_or_default().into(),
     })
 }
 

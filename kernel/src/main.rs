@@ -14,6 +14,7 @@ mod graph;
 mod history;
 mod home;
 mod listener;
+mod lockfile;
 mod magic;
 mod now;
 mod prepare;

@@ -175,9 +175,15 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         .find_map(|arg| arg.to_str().filter(|arg| !arg.starts_with('-')));
     let cache = crate::cache::Cache::of(&session);
     let own = variable(OWN_SOURCES)?;
+    if kind == Some("metadata") {
+        let status = command.status().context("cannot run cargo")?;
+        crate::lockfile::collect(&session);
+        return Ok(exit_code(status));
+    }
     if kind == Some("check")
         && let Some(cache) = &cache
     {
+        crate::lockfile::complete(&session);
         return cache.run(command, "check", &own).map(exit_code);
     }
     if kind != Some("build") || std::env::var_os("RUSTC_WRAPPER").is_some() || !session.join("Cargo.toml").is_file() {
@@ -199,10 +205,14 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         // For the wrapper's own use; it takes them away again.
         command.env(REAL_PATH, variable(REAL_PATH)?);
     }
+    crate::lockfile::complete(&session);
     let status = match cache {
         Some(cache) => cache.run(command, "build", &own)?,
         None => command.status().context("cannot run cargo")?,
     };
+    if status.success() {
+        crate::lockfile::succeeded(&session);
+    }
     if status.success()
         && let Some(mut recipe) = read(&new)
         && let Some(stamp) = stamp(&session, args, &own)

@@ -23,8 +23,9 @@ fn shown(cell: &Cell) -> String {
         .collect()
 }
 
-/// Several crates, one of them with a build script.
-const DEP: &str = ":offline 1\n:dep parking_lot = \"0.12\"\nparking_lot::Mutex::new(3).into_inner()";
+/// Several crates, one of them with a build script; evcxr asks about the two that are named one after the other.
+const DEP: &str =
+    ":offline 1\n:dep parking_lot = \"0.12\"\n:dep either = \"1\"\nparking_lot::Mutex::new(3).into_inner()";
 
 /// Names of the units that are kept.
 fn kept(cache: &Path) -> Vec<String> {
@@ -52,7 +53,7 @@ fn a_later_kernel_compiles_nothing_again() {
     let names = kept(&cache);
     let has = |name: &str| names.iter().any(|unit| unit.starts_with(name));
     assert!(
-        has("parking_lot-") && has("parking_lot_core-") && has("lock_api-"),
+        has("parking_lot-") && has("parking_lot_core-") && has("lock_api-") && has("either-"),
         "{names:?}"
     );
     assert!(!has("ctx-") && !has(".new") && !has(".gone"), "{names:?}");

@@ -61,6 +61,7 @@ impl Ground {
         Used {
             hash,
             package: format!("registry+https://index#{name}@1.0.0"),
+            manifest: PathBuf::new(),
         }
     }
 
@@ -86,7 +87,7 @@ impl Drop for Ground {
 fn what_one_session_compiled_another_has_by_link() {
     let ground = Ground::new("link");
     let used = [ground.compile("one", "a", 1, &[]), ground.compile("one", "b", 2, &[1])];
-    ground.cache("one").keep(&used, &[]).unwrap();
+    ground.cache("one").keep(&used, &[], Path::new("/lc/src")).unwrap();
     ground.wants("two", &["a", "b"]);
     assert_eq!(
         ground.cache("two").lend("build").unwrap(),
@@ -109,7 +110,7 @@ fn what_one_session_compiled_another_has_by_link() {
     // Asked the same again, and with nothing new compiled, nothing is done.
     assert!(ground.cache("two").lend("build").unwrap().is_empty());
     let before = std::fs::read_dir(ground.0.join("cache/key")).unwrap().count();
-    ground.cache("two").keep(&used, &[]).unwrap();
+    ground.cache("two").keep(&used, &[], Path::new("/lc/src")).unwrap();
     assert_eq!(std::fs::read_dir(ground.0.join("cache/key")).unwrap().count(), before);
 }
 
@@ -119,30 +120,37 @@ fn only_crates_that_the_session_names_are_lent_and_those_in_folders_are_not_kept
     let mut used = vec![
         ground.compile("one", "a", 1, &[]),
         ground.compile("one", "mine", 2, &[1]),
+        ground.compile("one", "ours", 3, &[1]),
     ];
     used[1].package = "path+file:///home/me/mine#0.1.0".to_owned();
-    ground.cache("one").keep(&used, &[]).unwrap();
+    used[1].manifest = "/home/me/mine/Cargo.toml".into();
+    used[2].package = "path+file:///lc/src/magics/ours#0.1.0".to_owned();
+    used[2].manifest = "/lc/src/magics/ours/Cargo.toml".into();
+    ground.cache("one").keep(&used, &[], Path::new("/lc/src")).unwrap();
     ground.wants("two", &["mine"]);
     assert!(ground.cache("two").lend("build").unwrap().is_empty());
-    ground.wants("two", &["mine", "a"]);
-    assert_eq!(ground.cache("two").lend("build").unwrap(), ["a-0000000000000001"]);
+    ground.wants("two", &["mine", "ours", "a"]);
+    assert_eq!(
+        ground.cache("two").lend("build").unwrap(),
+        ["a-0000000000000001", "ours-0000000000000003"]
+    );
 }
 
 #[test]
 fn a_unit_is_lent_only_with_the_builds_it_was_compiled_with() {
     let ground = Ground::new("builds");
     let used = [ground.compile("one", "a", 1, &[]), ground.compile("one", "b", 2, &[1])];
-    ground.cache("one").keep(&used, &[]).unwrap();
+    ground.cache("one").keep(&used, &[], Path::new("/lc/src")).unwrap();
     // Another session has compiled a for itself, and its build takes the place of the first.
     let again = ground.compile("two", "a", 1, &[]);
     ground.wants("two", &["a", "b"]);
     assert!(ground.cache("two").lend("build").unwrap().is_empty());
-    ground.cache("two").keep(&[again], &[]).unwrap();
+    ground.cache("two").keep(&[again], &[], Path::new("/lc/src")).unwrap();
     std::fs::remove_dir_all(ground.session("two").join("target")).unwrap();
     assert_eq!(ground.cache("two").lend("check").unwrap(), ["a-0000000000000001"]);
     // With b compiled anew the two go together again.
     let again = ground.compile("two", "b", 2, &[1]);
-    ground.cache("two").keep(&[again], &[]).unwrap();
+    ground.cache("two").keep(&[again], &[], Path::new("/lc/src")).unwrap();
     std::fs::remove_dir_all(ground.session("two").join("target")).unwrap();
     ground.wants("two", &["a", "b"]);
     assert_eq!(ground.cache("two").lend("again").unwrap().len(), 2);
@@ -152,7 +160,7 @@ fn a_unit_is_lent_only_with_the_builds_it_was_compiled_with() {
 fn a_unit_whose_dependencies_cannot_be_told_is_not_kept() {
     let ground = Ground::new("untold");
     let used = [ground.compile("one", "b", 2, &[77])];
-    ground.cache("one").keep(&used, &[]).unwrap();
+    ground.cache("one").keep(&used, &[], Path::new("/lc/src")).unwrap();
     ground.wants("two", &["b"]);
     assert!(ground.cache("two").lend("build").unwrap().is_empty());
 }
@@ -161,7 +169,7 @@ fn a_unit_whose_dependencies_cannot_be_told_is_not_kept() {
 fn a_unit_that_lost_something_is_not_lent() {
     let ground = Ground::new("damaged");
     let used = [ground.compile("one", "a", 1, &[])];
-    ground.cache("one").keep(&used, &[]).unwrap();
+    ground.cache("one").keep(&used, &[], Path::new("/lc/src")).unwrap();
     let kept = ground.0.join("cache/key/a-0000000000000001/debug/deps");
     let rlib = kept.join("liba-0000000000000001.rlib");
     std::fs::remove_file(&rlib).unwrap();
@@ -185,7 +193,7 @@ fn the_least_recently_used_go_first_and_what_others_need_goes_last() {
         ground.compile("one", "c", 3, &[]),
     ];
     let mut cache = ground.cache("one");
-    cache.keep(&used, &[]).unwrap();
+    cache.keep(&used, &[], Path::new("/lc/src")).unwrap();
     let left = || {
         let entries = std::fs::read_dir(ground.0.join("cache/key")).unwrap().flatten();
         let mut names: Vec<_> = entries
@@ -217,7 +225,7 @@ fn a_folder_that_cannot_be_written_is_noted() {
     let used = [ground.compile("one", "a", 1, &[])];
     let cache = ground.cache("one");
     assert!(cache.lend("build").unwrap().is_empty());
-    let result = cache.keep(&used, &[]);
+    let result = cache.keep(&used, &[], Path::new("/lc/src"));
     cache.noting("crates are not kept for later kernels", result);
     let note = take_note(&ground.session("one")).unwrap();
     assert!(
