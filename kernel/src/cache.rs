@@ -304,6 +304,28 @@ fn limit(root: &Path) -> u64 {
         .unwrap_or(LIMIT)
 }
 
+/// The limit that holds for a session.
+pub fn limit_of(session: &Path) -> u64 {
+    let folder = std::fs::read_link(session.join(LINK)).ok();
+    folder.as_deref().and_then(Path::parent).map_or(LIMIT, limit)
+}
+
+/// Whether the environment says what the limit is, whatever is set.
+pub fn limit_is_set_outside() -> bool {
+    std::env::var("LIGHTCELL_CACHE_LIMIT").is_ok_and(|text| text.trim().parse::<u64>().is_ok())
+}
+
+/// Sets the limit, for all kernels.
+pub fn set_limit(session: &Path, bytes: u64) -> Result<()> {
+    let folder = std::fs::read_link(session.join(LINK)).context("this kernel has no folder to keep crates in")?;
+    let root = folder.parent().context("no folder")?;
+    let beside = root.join(format!("{NEW}{}-{LIMIT_FILE}", std::process::id()));
+    std::fs::create_dir_all(root)
+        .and_then(|()| std::fs::write(&beside, bytes.to_string()))
+        .and_then(|()| std::fs::rename(&beside, root.join(LIMIT_FILE)))
+        .with_context(|| format!("cannot write {}", root.join(LIMIT_FILE).display()))
+}
+
 /// Whether the session has a dependency that is not ours.
 fn has_foreign(session: &Path, own: &Path) -> bool {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).unwrap_or_default();

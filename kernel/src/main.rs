@@ -26,6 +26,7 @@ mod report;
 mod runs;
 mod server;
 mod session;
+mod settings;
 mod stdin;
 mod turn;
 mod words;

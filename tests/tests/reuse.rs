@@ -107,6 +107,12 @@ fn kernels_that_compile_the_same_at_once_leave_a_cache_that_is_whole() {
         }
     });
     let mut last = kernel(&cache);
+    assert!(
+        last.ok("%config cache-limit 3G")
+            .stdout()
+            .starts_with("cache-limit  3.0 GB ")
+    );
+    assert_eq!(std::fs::read_to_string(cache.join("limit")).unwrap(), "3000000000");
     assert_eq!(last.ok(DEP).value(), "3");
     let log = log(&mut last);
     assert!(!log.contains("Compiling") && !log.contains("cannot"), "{log}");
