@@ -100,9 +100,10 @@ fn nothing_is_lost(text: &str, pieces: &[Piece]) {
 /// Asks rustc's lexer whether what stands before a magic leaves a text, a comment or a bracket open.
 fn magics_stand_where_statements_begin(text: &str, pieces: &[Piece]) {
     let lines: Vec<&str> = text.lines().collect();
-    let mut begun = 0;
+    let (mut begun, mut next) = (0, 0);
     for piece in pieces {
-        let range = lines_of(piece, begun, &lines);
+        let range = lines_of(piece, next, &lines);
+        next = range.end;
         if !matches!(piece, Piece::Magic(_) | Piece::Shell(_)) {
             continue;
         }
@@ -111,7 +112,7 @@ fn magics_stand_where_statements_begin(text: &str, pieces: &[Piece]) {
             .map(|line| format!("{line}\n"))
             .collect();
         assert!(!is_open(&before), "{piece:?} stands inside of something:\n{before}");
-        begun = range.end;
+        begun = next;
     }
 }
 
