@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 18] = [
+const PARTS: [&str; 19] = [
     "bin",
     "src",
     "libtorch",
     "libtch",
     ".cargo",
+    "stubs",
     "toolchains",
     "tools",
     "store",

@@ -329,14 +329,15 @@ pub fn set_limit(session: &Path, bytes: u64) -> Result<()> {
 /// Whether the session has a dependency that is not ours.
 fn has_foreign(session: &Path, own: &Path) -> bool {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).unwrap_or_default();
-    let own = own.to_string_lossy();
+    let stubs = own.with_file_name(crate::stubs::FOLDER);
+    let ours = [own.to_string_lossy(), stubs.to_string_lossy()];
     let dependencies = manifest
         .lines()
         .skip_while(|line| line.trim() != "[dependencies]")
         .skip(1);
     dependencies
         .map(str::trim)
-        .any(|line| !line.is_empty() && !line.contains(&*own))
+        .any(|line| !line.is_empty() && !ours.iter().any(|folder| line.contains(&**folder)))
 }
 
 /// The name in a line of Cargo.lock: `name = "itoa"`.

@@ -123,37 +123,33 @@ impl Engine {
     /// Gives the session what every cell uses. Takes half a second: the analyser has neither the standard library's
     /// sources (see [`Session::std_sources`]) nor the training library to read.
     pub fn begin(&mut self, home: &Home, session: &Session, store: Option<&Path>) -> Result<()> {
-        self.add(home, session, store, &[CELL], PRELUDE)
+        let (name, folder) = CELL;
+        self.add(session, store, &[(name, home.setup.src.join(folder))], PRELUDE)
             .context("cannot start the first cell")
     }
 
-    /// Gives the session the training library, from the warm store; takes seconds, since the analyser reads it and the
-    /// standard library.
-    pub fn furnish(&mut self, home: &Home, session: &Session, store: Option<&Path>) -> Result<()> {
-        self.add(
-            home,
-            session,
-            store,
-            &[LIBRARY, LINKED],
-            "use lightcell_session as _;\n",
-        )
-        .context("cannot load the training library")
+    /// Gives the session the training library, from the warm store by its stubs; takes seconds, since the analyser reads it
+    /// and the standard library.
+    pub fn furnish(&mut self, session: &Session, store: Option<&Path>, stubs: &Path) -> Result<()> {
+        let crates = crate::stubs::CRATES.map(|(name, ..)| (name, stubs.join(name)));
+        self.add(session, store, &crates, "let _ = ();\n")
+            .context("cannot load the training library")
     }
 
-    fn add(
-        &mut self,
-        home: &Home,
-        session: &Session,
-        store: Option<&Path>,
-        crates: &[(&str, &str)],
-        code: &str,
-    ) -> Result<()> {
+    /// Compiles the training library itself, for a new store.
+    pub fn build(&mut self, home: &Home, session: &Session) -> Result<()> {
+        let crates = [LIBRARY, LINKED].map(|(name, folder)| (name, home.setup.src.join(folder)));
+        self.add(session, None, &crates, "use lightcell_session as _;\n")
+            .context("cannot compile the training library")
+    }
+
+    fn add(&mut self, session: &Session, store: Option<&Path>, crates: &[(&str, PathBuf)], code: &str) -> Result<()> {
         if let Some(store) = store {
             session.restore_lock(store)?;
         }
         let mut cell = String::new();
         for (name, folder) in crates {
-            let path = toml_text(&home.setup.src.join(folder));
+            let path = toml_text(folder);
             cell.push_str(&format!(":dep {name} = {{ path = {path} }}\n"));
         }
         self.eval(&(cell + code)).map_err(|failure| anyhow!("{failure}"))?;

@@ -3,9 +3,11 @@
 use crate::adding::Adding;
 use crate::engine::{Engine, Failure};
 use crate::home::{Home, Rustc};
+use crate::libraries;
 use crate::listener::Listener;
 use crate::magic::{self, Piece};
 use crate::now::{Now, Phase, Said};
+use crate::prepass;
 use crate::publish::{self, Parent, Publisher};
 use crate::report::{self, Cell, Report};
 use crate::session::Session;
@@ -93,6 +95,9 @@ impl Shared {
     }
 }
 
+/// What came of a text: evcxr's own outputs or its failure, what the worker said, and the variables before.
+type Evaluated = (Result<Vec<(String, String)>, Failure>, Said, Vec<(String, String)>);
+
 /// What `main` has found out before.
 pub struct Ground {
     /// The installation.
@@ -116,9 +121,12 @@ pub(crate) struct Executor {
     pub(crate) ran: std::time::Duration,
     /// The last piece of a cell was compiled, however it ended.
     compiled: bool,
-    impls: crate::prepass::Impls,
+    /// What cells have defined, as far as a rewrite of later ones depends on it.
+    items: prepass::Items,
     /// Variables that cells have moved away, and where.
     moved_in: std::collections::HashMap<String, usize>,
+    /// Crates that cells have asked for.
+    libraries: libraries::Libraries,
     /// Requests up to this number are aborted.
     abort: u64,
     /// The analyser knows the standard library, and the session the training library.
@@ -167,8 +175,10 @@ fn start(
     ground.session.fill(&store).map_err(text)?;
     tracing::info!("session filled in {:?}", begun.elapsed());
     *shared.adding() = Adding::new(&ground.session.path, &store);
+    let stubs = crate::stubs::folder(&ground.home, &ground.rustc).map_err(text)?;
     let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
     Ok(Executor {
+        libraries: libraries::Libraries::new(&ground.session.path, &stubs),
         shared: shared.clone(),
         ground,
         store,
@@ -179,7 +189,7 @@ fn start(
         furnished: false,
         ran: std::time::Duration::ZERO,
         compiled: false,
-        impls: crate::prepass::Impls::default(),
+        items: prepass::Items::default(),
         moved_in: std::collections::HashMap::new(),
     })
 }
@@ -229,8 +239,8 @@ impl Executor {
         }
         let begun = std::time::Instant::now();
         self.ground.session.show_std(&self.ground.rustc);
-        self.engine
-            .furnish(&self.ground.home, &self.ground.session, Some(&self.store))?;
+        let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
+        self.engine.furnish(&self.ground.session, Some(&self.store), &stubs)?;
         self.listener.sync();
         self.shared.now.lock().said = Said::default();
         self.furnished = true;
@@ -322,7 +332,7 @@ impl Executor {
         {
             let mut names: Vec<String> = self.engine.variables().into_iter().map(|(name, _)| name).collect();
             names.extend(self.engine.items());
-            names.retain(|name| !name.starts_with(crate::prepass::HIDDEN));
+            names.retain(|name| !name.starts_with(prepass::HIDDEN));
             let mut state = shared.now.lock();
             state.executing = false;
             state.phase = Phase::Idle;
@@ -367,16 +377,86 @@ impl Executor {
         if rust.trim().is_empty() {
             return Ok(());
         }
-        let rewritten = crate::prepass::rewrite(rust, &self.impls);
-        self.compiled = false;
-        let result = self.moved(&rewritten.text, count, cell, |line, column| {
-            rewritten.column(line, column)
-        });
+        if let Some(asked) = libraries::asked(rust) {
+            self.share(&asked)?;
+        }
+        let mut boxes = Vec::new();
+        let (rewritten, result) = loop {
+            let rewritten = prepass::rewrite(rust, &self.items, &boxes);
+            self.compiled = false;
+            let (result, said, before) = self.evaluate(&rewritten.text)?;
+            match result
+                .as_ref()
+                .err()
+                .and_then(|failure| self.to_box(failure, &rewritten.text))
+            {
+                // Once a variable: a second time it did not help.
+                Some(boxed) if !boxes.contains(&boxed) => boxes.push(boxed),
+                _ => {
+                    let typed = |line, column| rewritten.column(line, column);
+                    let result = self.conclude((result, said, before), count, cell, typed);
+                    break (rewritten, result);
+                }
+            }
+        };
         // Also when it failed as it ran: evcxr keeps the items.
         if self.compiled {
-            self.impls.keep(rewritten);
+            if !rewritten.anew().is_empty() {
+                self.note(&format!(
+                    "begin anew, because a type of theirs was defined again: {}\n",
+                    rewritten.anew().join(", ")
+                ));
+            }
+            self.items.keep(rewritten);
         }
         result
+    }
+
+    /// Builds the crates that a cell asks for as a shared library. Where that fails the cell itself says what is wrong.
+    fn share(&mut self, asked: &[libraries::Asked]) -> Result<(), Report> {
+        if !self.libraries.lack(asked) {
+            return Ok(());
+        }
+        let session = self.ground.session.path.clone();
+        let native = libraries::native(&session);
+        let log = |error: anyhow::Error| tracing::warn!("crates are not shared: {error:#}");
+        let mut code = self.libraries.add(asked);
+        for _ in 0..2 {
+            let text = match code {
+                Ok(text) => text,
+                Err(error) => {
+                    log(error);
+                    return Ok(());
+                }
+            };
+            let (result, ..) = self.evaluate(&text)?;
+            if let Err(failure) = &result {
+                log(anyhow::anyhow!("{failure}"));
+                return self.libraries.give_up().or_else(|error| Ok(log(error)));
+            }
+            if libraries::native(&session) != native {
+                self.libraries.give_up().unwrap_or_else(log);
+                return self.evaluate(&text).map(drop);
+            }
+            if !self.libraries.have_changed() {
+                return Ok(());
+            }
+            code = self.libraries.renew();
+        }
+        Ok(())
+    }
+
+    /// The closure that a cell failed to keep, as it can be kept.
+    fn to_box(&mut self, failure: &Failure, rust: &str) -> Option<prepass::Boxed> {
+        let text = failure.to_string();
+        let variable = crate::words::without_type(&text)?;
+        if let Some(boxed) = prepass::Boxed::new(variable, &text) {
+            return Some(boxed);
+        }
+        // The analyser tells of what ends a text.
+        let ends = format!("{}\n{variable}", prepass::up_to(variable, rust)?);
+        let (hover, _) = self.engine.inspect(&ends, ends.len()).ok().flatten()?;
+        prepass::Boxed::new(variable, &hover)
     }
 
     /// Evaluates Rust whose columns are not those that the user typed.
@@ -387,7 +467,17 @@ impl Executor {
         cell: &str,
         typed: impl Fn(usize, usize) -> usize,
     ) -> Result<(), Report> {
-        let (result, said, before) = self.evaluate(rust)?;
+        let evaluated = self.evaluate(rust)?;
+        self.conclude(evaluated, count, cell, typed)
+    }
+
+    fn conclude(
+        &mut self,
+        (result, said, before): Evaluated,
+        count: usize,
+        cell: &str,
+        typed: impl Fn(usize, usize) -> usize,
+    ) -> Result<(), Report> {
         match result {
             Ok(outputs) => self.outputs(outputs),
             Err(mut failure) => {
@@ -399,11 +489,7 @@ impl Executor {
     }
 
     /// Runs evcxr on a text, and says which variables there were before.
-    #[expect(clippy::type_complexity, reason = "three plain things for two callers")]
-    fn evaluate(
-        &mut self,
-        rust: &str,
-    ) -> Result<(Result<Vec<(String, String)>, Failure>, Said, Vec<(String, String)>), Report> {
+    fn evaluate(&mut self, rust: &str) -> Result<Evaluated, Report> {
         let before = self.engine.variables();
         {
             let mut state = self.shared.now.lock();
@@ -429,11 +515,15 @@ impl Executor {
                 "dropped, because their types were defined again: {}\n",
                 said.redefined.join(", ")
             );
-            self.shared
-                .publisher
-                .stream(true, &text, self.shared.now.parent().as_ref());
+            self.note(&text);
         }
         Ok((result, said, before))
+    }
+
+    /// Says something beside a cell's own output.
+    fn note(&self, text: &str) {
+        let parent = self.shared.now.parent();
+        self.shared.publisher.stream(true, text, parent.as_ref());
     }
 
     /// Remembers which variables the cell has moved away.
@@ -530,6 +620,9 @@ impl Executor {
         if interrupted && !matches!(failure, Failure::Died(_) | Failure::Broken(_)) {
             return Report::build_stopped();
         }
+        if let Failure::Died(_) = failure {
+            self.items.worker_is_new();
+        }
         if let Failure::Broken(_) = failure
             && let Err(error) = self.renew()
         {
@@ -543,6 +636,9 @@ impl Executor {
         let (engine, listener) = engine(&self.shared, &self.ground, &self.store)?;
         self.engine = engine;
         self.listener = listener;
+        self.items.worker_is_new();
+        let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
+        self.libraries = libraries::Libraries::new(&self.ground.session.path, &stubs);
         self.furnished = false;
         self.furnish()
     }

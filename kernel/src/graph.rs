@@ -8,8 +8,12 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 
 /// Crates of which only these dependencies show in their interfaces.
-const INTERFACES: [(&str, &[&str]); 4] = [
-    ("lightcell", &["lightcell-cell", "lightcell-events", "tch"]),
+const INTERFACES: [(&str, &[&str]); 5] = [
+    (
+        "lightcell",
+        &["lightcell-cell", "lightcell-events", "lightcell-torch", "tch"],
+    ),
+    ("lightcell-torch", &["tch"]),
     ("lightcell-cell", &["lightcell-events"]),
     ("lightcell-events", &[]),
     ("tch", &[]),

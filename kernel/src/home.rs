@@ -92,6 +92,7 @@ impl Home {
             &self.setup.libtorch.version,
             &self.setup.libtorch.path.to_string_lossy(),
             &digest(&src.join("magics/fit"))?,
+            &digest(&src.join("magics/torch"))?,
             &digest(&src.join("kernel/cell"))?,
             &digest(&src.join("kernel/events"))?,
             &digest(&src.join("kernel/session"))?,
@@ -113,7 +114,7 @@ impl Home {
 }
 
 /// Changes when the layout of a store changes.
-const STORE_FORMAT: &str = "3";
+const STORE_FORMAT: &str = "4";
 
 /// The compiler that cells are compiled with.
 #[derive(Debug, Clone)]

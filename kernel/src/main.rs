@@ -13,6 +13,7 @@ mod executor;
 mod graph;
 mod history;
 mod home;
+mod libraries;
 mod listener;
 mod lockfile;
 mod magic;
@@ -28,6 +29,7 @@ mod server;
 mod session;
 mod settings;
 mod stdin;
+mod stubs;
 mod turn;
 mod words;
 mod worker;
@@ -247,7 +249,6 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
             replay::install(&home.root, &rustc.path, &home.setup.src)?;
             // SAFETY: no other thread runs yet.
             unsafe { std::env::set_var("EVCXR_TMPDIR", &session.path) };
-            let (link, command) = worker::Link::new(&home, &rustc, &session.path)?;
             let mut done = 0;
             let stderr = capture_stderr(move |line| {
                 if let Some(krate) = prepare::compiling(line) {
@@ -260,7 +261,7 @@ fn prepare_task(check: bool) -> Result<ExitCode> {
                     });
                 }
             })?;
-            let made = prepare::store(&home, &rustc, &session, link, command);
+            let made = prepare::store(&home, &rustc, &session);
             stderr.restore();
             made?;
         }

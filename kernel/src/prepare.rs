@@ -4,6 +4,7 @@
 use crate::engine::{self, Engine};
 use crate::home::{Home, Rustc};
 use crate::session::Session;
+use crate::stubs;
 use crate::worker::{Incoming, Link, Reader};
 use anyhow::{Context, Result, bail};
 use lightcell_events::frame::Kind;
@@ -34,6 +35,10 @@ pub fn missing(home: &Home, rustc: &Rustc) -> Result<Option<String>> {
     let store = home.store(rustc)?;
     if !store.join(COMPLETE).is_file() {
         return Ok(Some(format!("no warm store for {}", first_line(&rustc.version))));
+    }
+    let stubs = stubs::folder(home, rustc)?;
+    if !stubs.is_dir() {
+        return Ok(Some(format!("the warm store is damaged: {}", stubs.display())));
     }
     Ok(damage(&store))
 }
@@ -161,11 +166,23 @@ pub fn compiling(line: &str) -> Option<&str> {
 }
 
 /// Builds the warm store: a session like any other, kept. `EVCXR_TMPDIR` names its folder.
-pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, command: Command) -> Result<PathBuf> {
+pub fn store(home: &Home, rustc: &Rustc, session: &Session) -> Result<PathBuf> {
     let target = home.store(rustc)?;
+    let stubs = stubs::folder(home, rustc)?;
+    stubs::write(home, &stubs)?;
+    let (_link, command) = Link::new(home, rustc, &session.path)?;
     let mut engine = Engine::start(command)?;
     engine.begin(home, session, None)?;
-    engine.furnish(home, session, None)?;
+    engine.build(home, session)?;
+    drop(engine);
+    // Of all crates that are there; those of a session are fewer.
+    let lock = session.path.join("Cargo.lock");
+    let all_crates = std::fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    // As a kernel does it.
+    let (link, command) = Link::new(home, rustc, &session.path)?;
+    let mut engine = Engine::start(command)?;
+    engine.begin(home, session, None)?;
+    engine.furnish(session, None, &stubs)?;
     // The library is loaded once for real, so that a broken libtorch is found here and not in a notebook.
     let text = try_libtorch(&mut engine, link).context("libtorch does not work in a cell")?;
     if text.trim() != "3" {
@@ -179,12 +196,20 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
         bail!("evcxr does not report errors as expected");
     }
     drop(engine);
+    std::fs::write(&lock, all_crates).with_context(|| format!("cannot write {}", lock.display()))?;
     slim(&session.path.join("target"))?;
     let all = target.parent().context("no folder for stores")?;
     std::fs::create_dir_all(all)?;
     let list = inventory(&session.path)?;
     std::fs::write(session.path.join(COMPLETE), list)?;
-    for rest in ["src", "Cargo.toml", ".cargo", "worker", crate::replay::RECIPE] {
+    for rest in [
+        "src",
+        "Cargo.toml",
+        ".cargo",
+        "worker",
+        crate::replay::RECIPE,
+        crate::replay::ANALYSIS,
+    ] {
         let path = session.path.join(rest);
         let _ = if path.is_dir() {
             std::fs::remove_dir_all(path)
@@ -199,6 +224,9 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session, link: Arc<Link>, com
     std::fs::rename(&session.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
     let _ = std::fs::remove_file(target.join(".lock"));
     keep_two(all, &target);
+    if let Some(all) = stubs.parent() {
+        keep_two(all, &stubs);
+    }
     crate::cache::forget_old(home);
     Ok(target)
 }

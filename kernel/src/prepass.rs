@@ -1,10 +1,14 @@
 //! What evcxr cannot do with a cell's text and a rewrite can. Every rewrite stays on its line, and says by how much it
 //! moved the columns, so that errors stand where the user typed.
 //!
-//! Macros that make items: evcxr takes `hparams! { Hp { … } }` for a statement, and what it defines ends with the cell.
-//! Inside a module of its own it is an item, kept and replaced like any other. The same for `impl` blocks, which have no
-//! name: evcxr would keep the old one beside the new when the cell is run again.
+//! `impl` blocks have no name: evcxr would keep the old one beside the new when the cell is run again. Inside a module of
+//! their own they are items that are kept and replaced like any other. For macros see [`macros`], for statics [`statics`].
 
+mod closures;
+mod macros;
+mod statics;
+
+pub use closures::Boxed;
 use std::collections::BTreeSet;
 use syn::spanned::Spanned;
 
@@ -14,12 +18,14 @@ pub struct Rewritten {
     /// For evcxr.
     pub text: String,
     inserted: Vec<Insertion>,
-    /// The `impl` blocks in it, to be remembered when the cell has compiled.
+    // What it defines, to be remembered when the cell has compiled.
     impls: Vec<Impl>,
+    makers: macros::Makers,
+    statics: statics::Found,
 }
 
 /// A text that the user has not typed, before a place: line from 1, column in characters from 0.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Insertion {
     line: usize,
     column: usize,
@@ -42,11 +48,38 @@ impl Rewritten {
         }
         column.saturating_sub(by).max(1)
     }
+
+    /// Statics that begin anew, as the cell defines a type of theirs again.
+    pub fn anew(&self) -> &[String] {
+        &self.statics.anew
+    }
+}
+
+/// What earlier cells have defined, as far as a rewrite depends on it.
+#[derive(Debug, Default)]
+pub struct Items {
+    impls: Impls,
+    makers: macros::Makers,
+    statics: statics::Statics,
+}
+
+impl Items {
+    /// Remembers what a cell defines that has compiled.
+    pub fn keep(&mut self, rewritten: Rewritten) {
+        self.impls.keep(rewritten.impls);
+        self.makers.keep(rewritten.makers);
+        self.statics.keep(rewritten.statics);
+    }
+
+    /// There is a new worker.
+    pub fn worker_is_new(&mut self) {
+        self.statics.worker_is_new();
+    }
 }
 
 /// The `impl` blocks of a session, each in a module of its own.
 #[derive(Debug, Default)]
-pub struct Impls {
+struct Impls {
     known: Vec<Impl>,
     /// The next module's number.
     next: usize,
@@ -66,9 +99,8 @@ struct Impl {
 pub const HIDDEN: &str = "lightcell_";
 
 impl Impls {
-    /// Remembers the blocks of a cell that has compiled.
-    pub fn keep(&mut self, rewritten: Rewritten) {
-        for new in rewritten.impls {
+    fn keep(&mut self, found: Vec<Impl>) {
+        for new in found {
             self.next = self.next.max(new.module + 1);
             self.known.retain(|old| old.module != new.module);
             self.known.push(new);
@@ -107,52 +139,58 @@ fn name_of(item: &syn::ImplItem) -> Option<String> {
     }
 }
 
-/// Macros of which it is known that they make items.
-const ITEM_MACROS: [&str; 1] = ["hparams"];
-
 /// Rewrites a cell; what cannot be parsed stays as it is, for the compiler to complain about.
-pub fn rewrite(cell: &str, impls: &Impls) -> Rewritten {
+pub fn rewrite(cell: &str, items: &Items, boxes: &[Boxed]) -> Rewritten {
     let lines: Vec<&str> = cell.lines().collect();
     // evcxr would run it in a shell of its own. What is meant for the shell has been taken out before.
     let negations = (1..).zip(&lines).filter(|(_, line)| line.starts_with('!'));
     let mut inserted: Vec<Insertion> = negations.map(|(line, _)| space(line)).collect();
-    let mut found = Vec::new();
-    for statement in statements(cell) {
-        match &statement {
-            syn::Stmt::Macro(call) => inserted.extend(item_macro(call, statement.span()).into_iter().flatten()),
+    let (mut impls, mut makers) = (Vec::new(), items.makers.clone());
+    let statements = match boxes {
+        [] if !may_change(cell, items) => Vec::new(),
+        _ => statements(cell),
+    };
+    for boxed in boxes {
+        boxed.insert(&statements, &mut inserted);
+    }
+    let statics = items.statics.rewrite(&statements, &mut inserted);
+    for statement in &statements {
+        match statement {
+            syn::Stmt::Item(syn::Item::Macro(rules)) => makers.define(rules, &mut inserted),
+            syn::Stmt::Macro(call) => makers.call(call, statement.span(), &mut inserted),
             syn::Stmt::Item(syn::Item::Impl(block)) => {
-                let place = impls.place(block, &found);
+                let place = items.impls.place(block, &impls);
                 inserted.extend(in_module(block, place.module));
-                found.push(place);
+                impls.push(place);
             }
             _ => {}
         }
     }
-    inserted.sort();
+    // Those of one place in the order in which they were found.
+    inserted.sort_by_key(|inserted| (inserted.line, inserted.column));
     inserted.retain(|inserted| (1..=lines.len()).contains(&inserted.line));
-    if inserted.is_empty() {
-        return Rewritten {
-            text: cell.to_owned(),
-            ..Rewritten::default()
-        };
-    }
-    let mut lines: Vec<String> = lines.into_iter().map(str::to_owned).collect();
-    for inserted in inserted.iter().rev() {
-        let line = &mut lines[inserted.line - 1];
-        let at = line
-            .char_indices()
-            .nth(inserted.column)
-            .map_or(line.len(), |(at, _)| at);
-        line.insert_str(at, &inserted.text);
-    }
-    let mut text = lines.join("\n");
-    if cell.ends_with('\n') {
-        text.push('\n');
+    let mut text = cell.to_owned();
+    if !inserted.is_empty() {
+        let mut lines: Vec<String> = lines.into_iter().map(str::to_owned).collect();
+        for inserted in inserted.iter().rev() {
+            let line = &mut lines[inserted.line - 1];
+            let at = line
+                .char_indices()
+                .nth(inserted.column)
+                .map_or(line.len(), |(at, _)| at);
+            line.insert_str(at, &inserted.text);
+        }
+        text = lines.join("\n");
+        if cell.ends_with('\n') {
+            text.push('\n');
+        }
     }
     Rewritten {
         text,
         inserted,
-        impls: found,
+        impls,
+        makers,
+        statics,
     }
 }
 
@@ -164,12 +202,23 @@ fn space(line: usize) -> Insertion {
     }
 }
 
-/// The cell's statements, when it holds some that may be rewritten.
+/// Whether a cell may hold what is rewritten; most do not, and need not be parsed.
+fn may_change(cell: &str, items: &Items) -> bool {
+    let words = ["impl", "macro_rules", "static", "thread_local"];
+    words.iter().any(|word| cell.contains(word)) || items.makers.may_be_in(cell) || items.statics.depend_on(cell)
+}
+
+/// A cell up to the end of the last `let` of a variable.
+pub fn up_to<'a>(variable: &str, cell: &'a str) -> Option<&'a str> {
+    let place = closures::end_of(&statements(cell), variable)?;
+    let line = cell.split('\n').nth(place.line - 1)?;
+    let before: usize = cell.split('\n').take(place.line - 1).map(|line| line.len() + 1).sum();
+    let within = line.char_indices().nth(place.column).map_or(line.len(), |(at, _)| at);
+    cell.get(..before + within)
+}
+
+/// The cell's statements.
 fn statements(cell: &str) -> Vec<syn::Stmt> {
-    let may_change = cell.contains("impl") || ITEM_MACROS.iter().any(|name| cell.contains(&format!("{name}!")));
-    if !may_change {
-        return Vec::new();
-    }
     // Lines that are commands of evcxr's are no Rust.
     let rust: String = cell
         .lines()
@@ -190,19 +239,6 @@ fn before(place: proc_macro2::LineColumn, text: String) -> Insertion {
         column: place.column,
         text,
     }
-}
-
-/// A call of a macro that makes items, in a module named after the first of them.
-fn item_macro(call: &syn::StmtMacro, whole: proc_macro2::Span) -> Option<[Insertion; 2]> {
-    let name = call.mac.path.segments.last()?.ident.to_string();
-    if !ITEM_MACROS.contains(&name.as_str()) {
-        return None;
-    }
-    let module = format!("{HIDDEN}{name}_{}", first_name(&call.mac.tokens));
-    Some([
-        before(call.mac.path.span().start(), format!("mod {module} {{ use super::*; ")),
-        before(whole.end(), format!(" }} use {module}::*;")),
-    ])
 }
 
 /// An `impl` block in its module. What it defines for a type is made visible outside of it.
@@ -228,28 +264,22 @@ fn in_module(block: &syn::ItemImpl, module: usize) -> Vec<Insertion> {
     list
 }
 
-/// What the macro defines first: names its module, so that running the cell again replaces it.
-fn first_name(tokens: &proc_macro2::TokenStream) -> String {
-    const WORDS: [&str; 8] = ["pub", "static", "const", "struct", "ref", "crate", "mut", "fn"];
-    let text = tokens.to_string();
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .find(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_') && !WORDS.contains(word))
-        .unwrap_or("items")
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn rewrite_new(cell: &str) -> Rewritten {
-        rewrite(cell, &Impls::default())
+        rewrite(cell, &Items::default(), &[])
     }
 
     #[test]
     fn an_impl_block_gets_a_module_and_is_replaced_by_its_next_version() {
-        let mut impls = Impls::default();
-        let first = rewrite("struct P;\nimpl P { fn a(&self) -> i32 { 1 } pub fn b() {} }", &impls);
+        let mut impls = Items::default();
+        let first = rewrite(
+            "struct P;\nimpl P { fn a(&self) -> i32 { 1 } pub fn b() {} }",
+            &impls,
+            &[],
+        );
         assert_eq!(
             first.text,
             "struct P;\nmod lightcell_impl_0 { use super::*; impl P { pub(super) fn a(&self) -> i32 { 1 } pub fn b() {} } }"
@@ -260,14 +290,14 @@ mod tests {
         assert_eq!(first.column(2, before + 13), 10, "inside of what was put there");
         assert_eq!(first.column(1, 8), 8);
         impls.keep(first);
-        let module = |cell: &str| rewrite(cell, &impls).impls[0].module;
+        let module = |cell: &str| rewrite(cell, &impls, &[]).impls[0].module;
         assert_eq!(module("impl P { fn a(&self) -> i32 { 2 } }"), 0);
         assert_eq!(module("impl P { fn c(&self) {} }"), 1);
         assert_eq!(module("impl Q { fn a(&self) {} }"), 1);
         assert_eq!(module("impl Clone for P { fn clone(&self) -> P { P } }"), 1);
-        let twice = rewrite("impl P { fn a() {} }\nimpl P { fn a() {} }", &impls);
+        let twice = rewrite("impl P { fn a() {} }\nimpl P { fn a() {} }", &impls, &[]);
         assert_eq!((twice.impls[0].module, twice.impls[1].module), (0, 1));
-        let of_a_trait = rewrite("impl Clone for P {\n    fn clone(&self) -> P { P }\n}", &impls).text;
+        let of_a_trait = rewrite("impl Clone for P {\n    fn clone(&self) -> P { P }\n}", &impls, &[]).text;
         assert_eq!(of_a_trait.lines().nth(1), Some("    fn clone(&self) -> P { P }"));
     }
 
@@ -283,6 +313,121 @@ mod tests {
             3
         );
         assert_eq!((rewritten.column(2, 1), rewritten.column(1, 9)), (1, 9));
+    }
+
+    #[test]
+    fn a_macro_is_known_everywhere_and_what_it_makes_can_be_used() {
+        let rules = rewrite_new("macro_rules! sq { ($e:expr) => { $e * $e } }");
+        assert_eq!(
+            rules.text,
+            "mod lightcell_macro_sq { macro_rules! sq { ($e:expr) => { $e * $e } } pub(crate) use sq; } use lightcell_macro_sq::sq;"
+        );
+        let mut items = Items::default();
+        let maker = "macro_rules! make { ($n:ident $(, $f:ident)*) => { #[derive(Debug)] struct $n { $($f: i32,)* x: u8 } \
+                     impl $n { fn hi(&self) {} } impl Clone for $n { fn clone(&self) -> $n { todo!() } } pub fn f() {} }; }";
+        let rewritten = rewrite(maker, &items, &[]);
+        let expected = "=> { #[derive(Debug)] pub(crate) struct $n { $(pub(crate) $f: i32,)* pub(crate) x: u8 } \
+                        impl $n { pub(crate) fn hi(&self) {} } impl Clone for $n { fn clone(&self) -> $n { todo!() } } pub fn f() {} };";
+        assert!(rewritten.text.contains(expected), "{}", rewritten.text);
+        assert_eq!(rewrite("make!(Foo);", &items, &[]).text, "make!(Foo);");
+        items.keep(rewritten);
+        assert_eq!(
+            rewrite("make!(Foo);", &items, &[]).text,
+            "mod lightcell_make_Foo { use super::*; make!(Foo); } use lightcell_make_Foo::*;"
+        );
+        let flags = rewrite_new("bitflags! { struct Flags: u32 { const A = 1; } }").text;
+        assert!(
+            flags.contains("bitflags! { pub(crate) struct Flags: u32 { const A = 1; } } }"),
+            "{flags}"
+        );
+    }
+
+    #[test]
+    fn a_static_has_a_symbol_and_is_shared() {
+        let share = "lightcell_cell::share_statics(&0u8); ";
+        let mut items = Items::default();
+        let first = rewrite(
+            "use x::Y;\npub static A: Foo = Foo(1);\nfn f() { static N: u8 = 0; static M: Own = Own; }\nstruct Own;",
+            &items,
+            &[],
+        );
+        let named = |n, name| format!("#[unsafe(export_name = \"lightcell_static_{n}_{name}\")] ");
+        assert_eq!(
+            first.text,
+            format!(
+                "{share}use x::Y;\n{}pub static A: Foo = Foo(1);\nfn f() {{ {}static N: u8 = 0; static M: Own = Own; }}\nstruct Own;",
+                named(0, "A"),
+                named(1, "N")
+            )
+        );
+        assert_eq!(first.column(2, named(0, "A").len() + 5), 5);
+        items.keep(first);
+        assert_eq!(rewrite("A.0", &items, &[]).text, "A.0");
+        // Run again it is another one.
+        assert!(
+            rewrite("static A: Foo = Foo(1);", &items, &[])
+                .text
+                .contains("lightcell_static_2_A")
+        );
+        // Of a type that changes it would be something else in the same place.
+        let changed = rewrite("struct Foo(u8);", &items, &[]);
+        assert_eq!(changed.anew(), ["A"]);
+        assert_eq!(
+            changed.text,
+            format!("{share}{}pub static A : Foo = Foo (1) ; struct Foo(u8);", named(2, "A"))
+        );
+        items.keep(changed);
+        assert_eq!(rewrite("struct Foo(u8);", &items, &[]).anew(), [""; 0]);
+        assert_eq!(rewrite("struct Bar(u8);", &items, &[]).anew(), [""; 0]);
+        // Through another type.
+        items.keep(rewrite("struct Bar(Foo);\nstatic B: Bar = Bar(Foo(1));", &items, &[]));
+        assert_eq!(rewrite("struct Foo(u16);", &items, &[]).anew(), ["A", "B"]);
+        items.worker_is_new();
+        let next = rewrite("1 + 1", &items, &[]);
+        assert_eq!(next.text, format!("{share}1 + 1"));
+        items.keep(next);
+        assert_eq!(rewrite("1 + 1", &items, &[]).text, "1 + 1");
+        for cell in [
+            "#[no_mangle] static A: u8 = 0;",
+            "{ static A: u8 = 0; }",
+            "let s: &'static str = \"\";",
+        ] {
+            assert_eq!(rewrite_new(cell).text, cell);
+        }
+    }
+
+    #[test]
+    fn a_closure_is_put_into_a_box() {
+        let cell = "let ä = 1;\nlet mut f = |a: i32| a;\nf(1)";
+        let boxed = Boxed {
+            variable: "f".into(),
+            of: "Fn(i32) -> i32".into(),
+        };
+        let rewritten = rewrite(cell, &Items::default(), &[boxed]);
+        assert_eq!(
+            rewritten.text,
+            "let ä = 1;\nlet mut f: Box<dyn Fn(i32) -> i32> = Box::new(|a: i32| a);\nf(1)"
+        );
+        assert_eq!(
+            rewritten.column(2, 50),
+            50 - ": Box<dyn Fn(i32) -> i32>".len() - "Box::new(".len()
+        );
+        assert_eq!(up_to("f", cell), Some("let ä = 1;\nlet mut f = |a: i32| a;"));
+        assert_eq!(up_to("g", cell), None);
+    }
+
+    #[test]
+    fn lazy_and_thread_local_statics_are_statics() {
+        let lazy = rewrite_new("lazy_static! {\n    static ref A: Vec<u8> = vec![1];\n}");
+        assert_eq!(
+            lazy.text,
+            "lightcell_cell::share_statics(&0u8); /*lazy_static! {*/\n    #[unsafe(export_name = \"lightcell_static_0_A\")] static /*ref*/ A: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| vec![1]);\n/*}*/"
+        );
+        let local = rewrite_new("thread_local! { static A: Cell<u8> = Cell::new(1); }");
+        assert_eq!(
+            local.text,
+            "lightcell_cell::share_statics(&0u8); /*thread_local! {*/ #[unsafe(export_name = \"lightcell_static_0_A\")] static A: std::sync::LazyLock<std::thread::LocalKey<Cell < u8 >>> = std::sync::LazyLock::new(|| { thread_local! { static A: Cell<u8> = Cell::new(1); } A }); /*}*/"
+        );
     }
 
     #[test]

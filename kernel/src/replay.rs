@@ -23,6 +23,8 @@ pub const RECIPE: &str = ".recipe.json";
 /// In a session's folder: the opt-level of its cells, when `%opt` has set one.
 pub const OPT_LEVEL: &str = ".opt-level";
 /// Names of the wrapper and of what is handed on in the environment.
+/// Folder in the session with what the analyser is told of.
+pub const ANALYSIS: &str = "analysis";
 const RECORDER: &str = "rustc-recorder";
 const REAL_CARGO: &str = "LIGHTCELL_CARGO";
 const REAL_RUSTC: &str = "LIGHTCELL_RUSTC";
@@ -167,7 +169,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     let is = |word: &str| args.iter().any(|arg| arg == word);
     // Only the analyser names a platform.
     if is("metadata") && is("--filter-platform") && !is("--no-deps") {
-        return metadata(command);
+        return metadata(args);
     }
     // evcxr puts `--offline` before it.
     let kind = args
@@ -224,17 +226,53 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// cargo's answer without what no cell can name.
-fn metadata(mut command: Command) -> Result<ExitCode> {
+/// cargo's answer about the crates behind the stubs, without what no cell can name.
+fn metadata(args: &[OsString]) -> Result<ExitCode> {
     use std::io::Write;
+    let mut command = real(&variable(REAL_CARGO)?);
+    let manifest = args
+        .iter()
+        .position(|arg| arg == "--manifest-path")
+        .map_or(0, |at| at + 1);
+    let revealed = args.get(manifest).and_then(|path| reveal(Path::new(path)));
+    for (at, arg) in args.iter().enumerate() {
+        match &revealed {
+            Some((_, analysis)) if at == manifest => command.arg(analysis.join("Cargo.toml")),
+            _ => command.arg(arg),
+        };
+    }
     let out = command
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
-    let thinned = serde_json::from_slice(&out.stdout).ok().and_then(crate::graph::thin);
-    let text = thinned.map_or(out.stdout, |value| value.to_string().into_bytes());
+    let answer = match &revealed {
+        // As if it were the session's own.
+        Some((session, analysis)) => String::from_utf8_lossy(&out.stdout)
+            .replace(&*analysis.to_string_lossy(), &session.to_string_lossy())
+            .into_bytes(),
+        None => out.stdout,
+    };
+    let thinned = serde_json::from_slice(&answer).ok().and_then(crate::graph::thin);
+    let text = thinned.map_or(answer, |value| value.to_string().into_bytes());
     std::io::stdout().write_all(&text).context("nobody reads")?;
     Ok(exit_code(out.status))
+}
+
+/// A manifest beside the session's that names the crates behind the stubs; gives the folders of both.
+fn reveal(manifest: &Path) -> Option<(PathBuf, PathBuf)> {
+    let session = manifest.parent()?.to_owned();
+    let own = variable(OWN_SOURCES).ok()?;
+    let text = crate::stubs::revealed(&std::fs::read_to_string(manifest).ok()?, &own)?;
+    let analysis = session.join(ANALYSIS);
+    std::fs::create_dir_all(analysis.join("src")).ok()?;
+    std::fs::write(analysis.join("Cargo.toml"), text).ok()?;
+    std::fs::write(analysis.join("src/lib.rs"), "").ok()?;
+    let lock = analysis.join("Cargo.lock");
+    if !lock.is_file() {
+        // The store's, still whole when the library is added.
+        std::fs::copy(session.join("Cargo.lock"), lock).ok()?;
+    }
+    Some((session, analysis))
 }
 
 fn exit_code(status: std::process::ExitStatus) -> ExitCode {
@@ -256,7 +294,7 @@ fn write(file: &Path, recipe: &Recipe) {
 /// folder of the user's may have changed.
 fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).ok()?;
-    if manifest.lines().any(|line| is_foreign(line, own)) {
+    if manifest.lines().any(|line| is_foreign(line, own, session)) {
         return None;
     }
     let mut hasher = DefaultHasher::new();
@@ -272,7 +310,7 @@ fn stamp(session: &Path, args: &[OsString], own: &Path) -> Option<u64> {
 }
 
 /// Whether a line of a manifest names a crate by a folder that is not one of ours.
-fn is_foreign(line: &str, own: &Path) -> bool {
+fn is_foreign(line: &str, own: &Path, session: &Path) -> bool {
     let Some((_, rest)) = line.split_once("path") else {
         return false;
     };
@@ -280,7 +318,11 @@ fn is_foreign(line: &str, own: &Path) -> bool {
     let Some(path) = value.and_then(|value| value.strip_prefix('"')) else {
         return false;
     };
-    !path.starts_with(&*own.to_string_lossy()) && !path.starts_with("src/lib.rs")
+    let stubs = own.with_file_name(crate::stubs::FOLDER);
+    let is_ours = [own, &stubs, &session.join("shared")]
+        .iter()
+        .any(|folder| path.starts_with(&*folder.to_string_lossy()));
+    !is_ours && !path.starts_with("src/lib.rs")
 }
 
 /// What cargo would say of the library that is about to be made, and rustc in the place of this process: its errors are
@@ -367,13 +409,31 @@ mod tests {
 
     #[test]
     fn crates_in_folders_of_the_users_are_cargos_business() {
-        let own = Path::new("/lc/src");
-        assert!(!is_foreign("lightcell = { path = \"/lc/src/magics/fit\" }", own));
-        assert!(!is_foreign("path = \"src/lib.rs\"", own));
-        assert!(!is_foreign("rpath = true", own));
-        assert!(!is_foreign("pathfinding = \"4\"", own));
-        assert!(is_foreign("mine = { path = \"/home/me/mine\" }", own));
-        assert!(is_foreign("mine = { version = \"1\", path=\"/home/me/mine\" }", own));
+        let (own, session) = (Path::new("/lc/src"), Path::new("/lc/sessions/1-2"));
+        assert!(!is_foreign(
+            "lightcell = { path = \"/lc/stubs/0a/lightcell\" }",
+            own,
+            session
+        ));
+        assert!(!is_foreign(
+            "x = { path = \"/lc/sessions/1-2/shared/0\" }",
+            own,
+            session
+        ));
+        assert!(!is_foreign(
+            "lightcell = { path = \"/lc/src/magics/fit\" }",
+            own,
+            session
+        ));
+        assert!(!is_foreign("path = \"src/lib.rs\"", own, session));
+        assert!(!is_foreign("rpath = true", own, session));
+        assert!(!is_foreign("pathfinding = \"4\"", own, session));
+        assert!(is_foreign("mine = { path = \"/home/me/mine\" }", own, session));
+        assert!(is_foreign(
+            "mine = { version = \"1\", path=\"/home/me/mine\" }",
+            own,
+            session
+        ));
     }
 
     #[test]

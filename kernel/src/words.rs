@@ -91,13 +91,39 @@ fn of_cargo(text: &str) -> Option<(String, Option<String>)> {
     Some((first.to_owned(), None))
 }
 
+/// A variable whose type evcxr cannot write, though it may be a closure's.
+pub fn without_type(text: &str) -> Option<&str> {
+    closure(text)
+        .or_else(|| opaque(text).map(|(name, _)| name))
+        .or_else(|| between(text, "Couldn't automatically determine type of variable `", "`"))
+}
+
+/// A variable of a type `impl Trait`, and the type.
+fn opaque(text: &str) -> Option<(&str, &str)> {
+    let name = between(text, "The variable `", "` has type `")?;
+    Some((name, between(text, "has type `", "` which cannot be persisted")?))
+}
+
+fn closure(text: &str) -> Option<&str> {
+    between(text, "The variable `", "` is a closure")
+}
+
 /// What evcxr says of a variable that it cannot keep.
 fn of_evcxr(text: &str) -> Option<(String, Option<String>)> {
-    if let Some(name) = between(text, "The variable `", "` is a closure") {
+    if let Some(name) = closure(text) {
         return Some((
             format!("the closure `{name}` cannot be kept for the next cell"),
             Some(format!(
                 "write `fn {name}(…)`, or `let {name}: Box<dyn Fn(i64) -> f64> = Box::new(|x| …);` with its own types"
+            )),
+        ));
+    }
+    if let Some((name, of)) = opaque(text) {
+        let of_box = of.replacen("impl ", "Box<dyn ", 1);
+        return Some((
+            format!("`{name}` has the type `{of}`, which cannot be kept for the next cell"),
+            Some(format!(
+                "`let {name}: {of_box}> = Box::new(…);`, or put what uses `{name}` into braces: `{{ let {name} = …; … }}`"
             )),
         ));
     }
@@ -173,6 +199,25 @@ mod tests {
             message("error: failed to read `/a/b/Cargo.toml`"),
             "there is no crate in /a/b|"
         );
+    }
+
+    #[test]
+    fn a_type_without_a_name_says_what_to_write() {
+        let error = sorted(
+            None,
+            "The variable `i` has type `impl Iterator<Item = u8>` which cannot be persisted.\nYou might",
+        );
+        assert_eq!(
+            error.message,
+            "`i` has the type `impl Iterator<Item = u8>`, which cannot be kept for the next cell"
+        );
+        assert!(
+            error.helps[0].starts_with("`let i: Box<dyn Iterator<Item = u8>> = Box::new(…);`"),
+            "{:?}",
+            error.helps
+        );
+        let closure = "The variable `f` is a closure, which cannot be persisted.\nYou can";
+        assert_eq!(without_type(closure), Some("f"));
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn what_goes_wrong_is_said_and_nothing_is_lost() {
         "The type of the variable x is mine"
     );
 
-    let cell = kernel.err("let f = |x: i32| x + 1;");
+    let cell = kernel.err("let f = |x: i32| move |y: i32| x + y;");
     assert!(
         cell.traceback()
             .contains("the closure `f` cannot be kept for the next cell"),

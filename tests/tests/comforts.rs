@@ -209,6 +209,28 @@ fn variables_are_listed_and_dropped() {
 }
 
 #[test]
+fn a_list_of_structs_is_a_table_and_a_long_value_is_cut() {
+    let mut kernel = Kernel::start();
+    let cell = kernel.ok("#[derive(Debug)] struct Row { name: &'static str, size: f64 }\n[Row { name: \"a\", size: 0.5 }, Row { name: \"b\", size: 2.0 }]");
+    let result = cell.all("execute_result")[0]["data"].clone();
+    assert_eq!(
+        result["text/plain"],
+        "[Row { name: \"a\", size: 0.5 }, Row { name: \"b\", size: 2.0 }]"
+    );
+    let html = result["text/html"].as_str().unwrap();
+    assert!(
+        html.contains("<th>name</th><th>size</th>") && html.contains("<td>b</td><td>2.0</td>"),
+        "{html}"
+    );
+    let long = kernel.ok("vec![1u8; 1_000_000]").value();
+    assert!(
+        long.len() < 110_000 && long.contains("(1,000,000 elements; "),
+        "{}",
+        long.len()
+    );
+}
+
+#[test]
 fn crates_are_added_with_progress_and_clear_errors() {
     let scratch = Scratch::new("dep");
     let (folder, mine) = (scratch.0.to_string_lossy().into_owned(), scratch.0.join("mine"));

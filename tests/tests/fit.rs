@@ -195,7 +195,7 @@ fn what_is_wrong_with_a_run_is_said_in_two_lines() {
         .err("%fit Bad data --epochs 1 --limit-train-batches 2")
         .traceback();
     assert!(
-        text.contains("validation batch 1 of epoch 1 (shapes [8, 4], [8]): panic: too few"),
+        text.contains("batch 1 of the sanity check (shapes [8, 4], [8]): panic: too few"),
         "{text}"
     );
     assert_eq!(kernel.ok("y.size()").value(), "[4000]");

@@ -36,6 +36,14 @@ fn dependencies_point_one_way() {
         ("lightcell-gpu", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-plot", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell", [&jupyter[..], &["evcxr", "plotters"]].concat()),
+        (
+            "lightcell-torch",
+            [
+                &jupyter[..],
+                &["evcxr", "lightcell", "lightcell-cell", "lightcell-events"],
+            ]
+            .concat(),
+        ),
         ("lightcell-install", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
     ] {
         let all = dependencies(of);

@@ -42,6 +42,72 @@ fn stop_ends_a_cell_and_keeps_the_variables() {
     );
 }
 
+/// What a user may hold when a cell is stopped or crashes, with little memory in use and with a gigabyte.
+#[test]
+fn what_a_user_holds_is_there_after_a_stop_or_named() {
+    for bytes in ["0", "1 << 30"] {
+        let mut kernel = Kernel::start();
+        kernel.ok(&format!(
+            "use lightcell::prelude::*;\n\
+             use std::io::{{Read, Write}};\n\
+             use std::net::TcpListener;\n\
+             use std::process::{{Command, Stdio}};\n\
+             let big = vec![1u8; {bytes}];\n\
+             let v = vec![1, 2, 3];\n\
+             let w = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);\n\
+             let mut file = std::fs::File::open(\"/proc/self/maps\")?;\n\
+             let mut first = [0u8; 4];\n\
+             file.read_exact(&mut first)?;\n\
+             let cat = || Command::new(\"cat\").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();\n\
+             let mut ended = cat()?;\n\
+             drop(ended.stdin.take());\n\
+             let mut held = cat()?;\n\
+             let port = TcpListener::bind(\"127.0.0.1:0\")?.local_addr()?.port();\n\
+             let (send, receive) = std::sync::mpsc::channel::<i32>();\n\
+             let thread = std::thread::spawn(move || receive.iter().sum::<i32>());"
+        ));
+        // Nobody else holds a pipe or a port that was let go.
+        assert_eq!(kernel.ok("ended.wait()?.success()").value(), "true");
+        let again = "let again = TcpListener::bind((\"127.0.0.1\", port))?;";
+        let on = "println!(\"{}\", \"on\".repeat(2));";
+        let (cell, seconds) = kernel.stopped(&format!("{again}\ndrop(again);\n{on}\nloop {{}}"), "onon");
+        assert_eq!(cell.ename(), "Interrupted");
+        assert!(seconds < 20.0, "{seconds} s");
+        let named = "not kept (they cannot be copied): 3 pipes, 1 background thread";
+        assert!(cell.traceback().contains(named), "{}", cell.traceback());
+        for (code, value) in [
+            ("v.len()", "3"),
+            (
+                "(&w * 3.0).sum(Kind::Float).backward();\nw.grad().double_value(&[0])",
+                "3.0",
+            ),
+            (
+                "let mut rest = String::new();\nfile.read_to_string(&mut rest)?;\nrest.len() > 10",
+                "true",
+            ),
+            (&format!("{again}\nagain.local_addr()?.port() == port"), "true"),
+            (
+                "held.stdin.as_mut().map(|stdin| stdin.write_all(b\"x\").is_err())",
+                "Some(true)",
+            ),
+            // What is closed can be dropped.
+            ("drop(held);\nbig.len() == BYTES", "true"),
+        ] {
+            let code = code.replace("BYTES", &format!("{{ let bytes: usize = {bytes}; bytes }}"));
+            assert_eq!(kernel.ok(&code).value(), value, "{code}");
+        }
+        // What was named once is not named again.
+        let crash = kernel.err("std::process::abort()");
+        assert!(
+            crash
+                .traceback()
+                .ends_with("not kept (they cannot be copied): 1 socket"),
+            "{}",
+            crash.traceback()
+        );
+    }
+}
+
 #[test]
 fn stop_ends_a_build_and_keeps_the_variables() {
     let mut kernel = Kernel::start();

@@ -40,6 +40,41 @@ fn stop_fn(name: &CStr) -> Option<StopFn> {
     symbol(name).map(|f| unsafe { std::mem::transmute::<*mut c_void, StopFn>(f) })
 }
 
+/// Lets the loader bind the statics of later cells to those of the calling one. The kernel puts a call into each cell that
+/// defines statics; `here` is anything in the cell's own library.
+///
+/// ```
+/// lightcell_cell::share_statics(&0); // nothing to be seen, in a program that is no notebook
+/// ```
+#[inline(never)]
+pub fn share_statics(here: &'static u8) {
+    #[repr(C)]
+    struct Info {
+        file: *const std::ffi::c_char,
+        base: *mut c_void,
+        symbol: *const std::ffi::c_char,
+        address: *mut c_void,
+    }
+    unsafe extern "C" {
+        fn dladdr(address: *const c_void, info: *mut Info) -> c_int;
+        fn dlopen(file: *const std::ffi::c_char, flags: c_int) -> *mut c_void;
+    }
+    const NOW_NOLOAD_GLOBAL: c_int = 0x2 | 0x4 | 0x100;
+    let mut info = Info {
+        file: std::ptr::null(),
+        base: std::ptr::null_mut(),
+        symbol: std::ptr::null(),
+        address: std::ptr::null_mut(),
+    };
+    // SAFETY: the structure is glibc's Dl_info; the file it names is a text of the loader's that lives as long as the
+    // library, which is loaded already and is never unloaded.
+    unsafe {
+        if in_notebook() && dladdr(std::ptr::from_ref(here).cast(), &raw mut info) != 0 && !info.file.is_null() {
+            dlopen(info.file, NOW_NOLOAD_GLOBAL);
+        }
+    }
+}
+
 /// Whether this code runs in a Lightcell notebook.
 pub fn in_notebook() -> bool {
     emit_fn().is_some()
@@ -78,6 +113,7 @@ pub fn clear_stop() {
 
 pub mod magics;
 mod rich;
+mod table;
 
 pub use frame::{Display as RichOutput, DisplayKind};
 pub use rich::{Rich, Show, clear_output, display, display_as, update_display};

@@ -52,6 +52,12 @@ impl Rich {
         self.and("text/plain", text.into())
     }
 
+    /// The content in a media type, if it has one.
+    pub fn part(&self, mime: &str) -> Option<&[u8]> {
+        let found = self.media.iter().find(|(of, _)| of == mime);
+        found.map(|(_, content)| content.as_slice())
+    }
+
     /// Shows it as the value of the cell's last expression. evcxr calls this.
     pub fn evcxr_display(&self) {
         self.emit(DisplayKind::Result, "");
@@ -69,11 +75,12 @@ impl Rich {
 fn rich<T: Debug + 'static>(value: &T) -> Rich {
     match (value as &dyn Any).downcast_ref::<Rich>() {
         Some(rich) => rich.clone(),
-        None => Rich::new("text/plain", format!("{value:?}")),
+        None => crate::table::of(value),
     }
 }
 
-/// Shows a value now, in order with what is printed. A [`Rich`] is shown in its media types, anything else as `{:?}`.
+/// Shows a value now, in order with what is printed. A [`Rich`] is shown in its media types, a list of structs as a table,
+/// anything else as `{:?}`; a long one is cut, and says how long it is.
 pub fn display<T: Debug + 'static>(value: &T) {
     rich(value).emit(DisplayKind::Display, "");
 }
@@ -103,13 +110,14 @@ pub trait Show {
 impl<T: Debug + ?Sized> Show for T {
     fn evcxr_display(&self) {
         if std::any::type_name::<T>() != "()" {
-            show_text(format!("{self:?}"));
+            show(&crate::table::of(self));
         }
     }
 }
 
-fn show_text(text: String) {
-    Rich::new("text/plain", text).emit(DisplayKind::Result, "");
+// Not generic: compiled once.
+fn show(rich: &Rich) {
+    rich.emit(DisplayKind::Result, "");
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub enum Stage {
     Validate,
     /// A run over the test data.
     Test,
+    /// Predictions for data without an answer.
+    Predict,
 }
 
 /// How a run ended.
@@ -66,7 +68,7 @@ pub enum RunEvent {
         device: String,
         /// Index of the first epoch of this run (more than 0 when a run goes on).
         first_epoch: u64,
-        /// Index after the last epoch.
+        /// Index after the last epoch; `u64::MAX` when the run has no such limit.
         max_epochs: u64,
         /// Batches in one training epoch.
         train_batches: u64,

@@ -274,6 +274,8 @@ fn our_own_crates_are_no_reason_to_look() {
     };
     put("");
     assert!(!has_foreign(&session, own));
+    put("lightcell-cell = { path = \"/lc/stubs/key/lightcell-cell\" }");
+    assert!(!has_foreign(&session, own));
     put("itoa = \"1\"");
     assert!(has_foreign(&session, own));
 }

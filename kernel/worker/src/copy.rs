@@ -5,13 +5,15 @@
 //! crash, `exit`, the kernel's kill on interrupt), the copy becomes the runner: its memory is that of before the cell.
 //! This way round, and not the other, so that in the normal case pid, child processes and locks stay the user's.
 //!
-//! The copy closes the user's pipes and sockets: with them open, a child whose stdin was dropped would never see its
-//! end. They, and threads other than this one, cannot be taken over, and are named when it happens.
+//! The copy lets go of the user's pipes and sockets: with them open, a child whose stdin was dropped would never see its
+//! end. In their places stands a socket whose other side is closed, so that what holds them reads an end, fails to write,
+//! and can be dropped. They, and threads other than this one, cannot be taken over, and are named when it happens.
 
 use crate::link;
 use crate::shared;
 use lightcell_events::frame::{Kind, encode_fields};
 use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 /// What this process is after [`before_cell`].
@@ -109,7 +111,7 @@ pub fn before_cell() -> Role {
     match fork() {
         -1 => Role::Runner(0),
         0 => {
-            let lost = close_users_pipes();
+            let lost = let_go_of_pipes();
             wait(seen, runner);
             let how = describe(shared.status.load(Ordering::SeqCst));
             let mut names = lost;
@@ -179,8 +181,8 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
-/// Closes pipes and sockets other than the worker's own; says what they were.
-fn close_users_pipes() -> Vec<String> {
+/// Puts a dead socket in the place of pipes and sockets other than the worker's own; says what they were.
+fn let_go_of_pipes() -> Vec<String> {
     let (mut pipes, mut sockets) = (0, 0);
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new();
@@ -188,23 +190,33 @@ fn close_users_pipes() -> Vec<String> {
     let numbers: Vec<c_int> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
+    let mut dead = None;
     for fd in numbers {
         // The worker's own stand at 200 and above; 0 to 2 are the user's standard descriptors, and stay.
         if fd <= 2 || crate::fds::is_private(fd) {
             continue;
         }
-        let target = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-        let target = target.to_string_lossy();
+        let target = name_of(fd);
         let count = if target.starts_with("pipe:") {
             &mut pipes
-        } else if target.starts_with("socket:") {
+        } else if target.starts_with("socket:") && DEAD.get() != Some(&target) {
             &mut sockets
         } else {
             continue;
         };
         *count += 1;
-        // SAFETY: a descriptor of this copy; the runner's stays open.
-        unsafe { libc::close(fd) };
+        let dead = *dead.get_or_insert_with(dead_socket);
+        // SAFETY: descriptors of this copy; the runner's stays open.
+        unsafe {
+            if dead < 0 || libc::dup3(dead, fd, libc::O_CLOEXEC) < 0 {
+                libc::close(fd);
+            }
+        }
+    }
+    if let Some(dead) = dead {
+        let _ = DEAD.set(name_of(dead));
+        // SAFETY: made above; its duplicates stay.
+        unsafe { libc::close(dead) };
     }
     let mut lost = Vec::new();
     for (count, one) in [(pipes, "pipe"), (sockets, "socket")] {
@@ -213,6 +225,33 @@ fn close_users_pipes() -> Vec<String> {
         }
     }
     lost
+}
+
+/// What the process that took over has in the place of pipes and sockets: not lost a second time.
+static DEAD: OnceLock<String> = OnceLock::new();
+
+/// What a descriptor is, in the system's words.
+fn name_of(fd: c_int) -> String {
+    let target = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    target.to_string_lossy().into_owned()
+}
+
+/// A socket whose other side is closed; negative when there are no descriptors left.
+fn dead_socket() -> c_int {
+    let mut pair = [-1; 2];
+    // SAFETY: writes two descriptors into a local of that size; the second is nobody else's.
+    unsafe {
+        if libc::socketpair(
+            libc::AF_UNIX,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            0,
+            pair.as_mut_ptr(),
+        ) == 0
+        {
+            libc::close(pair[1]);
+        }
+    }
+    pair[0]
 }
 
 /// libtorch's CPU threads are OpenMP's, and OpenMP ends them when asked; the next parallel region starts new ones.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use std::fmt::Debug;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What one step gets. Its size is known, never guessed.
 pub trait Batch: Debug + 'static {
@@ -22,8 +22,25 @@ pub trait Batch: Debug + 'static {
     where
         Self: Sized;
 
+    /// The batch with its floating-point numbers of another kind, and all others as they are. One of a type that does not say
+    /// how stays as it is: its steps then convert what they take.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    fn convert_floats(self, _kind: Kind) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        Ok(self)
+    }
+
     /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
     fn shapes(&self) -> String;
+
+    /// Whether all numbers in it are numbers: asked for when a loss is none, to say why.
+    fn is_finite(&self) -> bool {
+        true
+    }
 }
 
 impl Batch for Tensor {
@@ -39,8 +56,20 @@ impl Batch for Tensor {
         }
     }
 
+    fn convert_floats(self, kind: Kind) -> Result<Tensor> {
+        if self.is_floating_point() && self.kind() != kind {
+            Ok(self.f_to_kind(kind)?)
+        } else {
+            Ok(self)
+        }
+    }
+
     fn shapes(&self) -> String {
         format!("{:?}", self.size())
+    }
+
+    fn is_finite(&self) -> bool {
+        crate::looping::is_finite(self)
     }
 }
 
@@ -62,9 +91,19 @@ macro_rules! tuple_batches {
                 Ok(($($part.to_device(device)?,)+))
             }
 
+            fn convert_floats(self, kind: Kind) -> Result<Self> {
+                let ($($part,)+) = self;
+                Ok(($($part.convert_floats(kind)?,)+))
+            }
+
             fn shapes(&self) -> String {
                 let ($($part,)+) = self;
                 joined(&[$($part.shapes()),+])
+            }
+
+            fn is_finite(&self) -> bool {
+                let ($($part,)+) = self;
+                $($part.is_finite())&&+
             }
         })*
     };
@@ -81,8 +120,16 @@ impl Batch for Vec<Tensor> {
         self.into_iter().map(|tensor| tensor.to_device(device)).collect()
     }
 
+    fn convert_floats(self, kind: Kind) -> Result<Self> {
+        self.into_iter().map(|tensor| tensor.convert_floats(kind)).collect()
+    }
+
     fn shapes(&self) -> String {
         joined(&self.iter().map(Batch::shapes).collect::<Vec<_>>())
+    }
+
+    fn is_finite(&self) -> bool {
+        self.iter().all(Batch::is_finite)
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Run<'a> {
     pub(crate) metrics: &'a Metrics,
     pub(crate) root: &'a Path,
     pub(crate) hparams: &'a Value,
+    /// Whether validations come elsewhere than at the ends of epochs: what monitors then looks after each of them.
+    pub(crate) within: bool,
     pub(crate) stop: Option<String>,
     pub(crate) actions: Vec<Action>,
 }
@@ -186,6 +188,34 @@ pub trait Callback {
     fn on_fit_end(&mut self, run: &mut Run) -> Result<()> {
         Ok(())
     }
+    /// Before the validation step is checked ahead of the first epoch. The hooks of validation are not called then.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn on_sanity_check_start(&mut self, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// After the validation step was checked.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn on_sanity_check_end(&mut self, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// Before the first epoch of a run.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn on_train_start(&mut self, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// After the last epoch of a run that did not fail.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn on_train_end(&mut self, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
     /// Before the first batch of an epoch.
     ///
     /// # Errors
@@ -212,6 +242,20 @@ pub trait Callback {
     /// # Errors
     /// See [`setup`](Callback::setup).
     fn on_train_batch_end(&mut self, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// Before a validation.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn on_validation_start(&mut self, run: &mut Run) -> Result<()> {
+        Ok(())
+    }
+    /// After a validation. Callbacks that monitor are called when the batch or epoch before it is counted.
+    ///
+    /// # Errors
+    /// See [`setup`](Callback::setup).
+    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
         Ok(())
     }
     /// Before the first validation batch.
@@ -304,6 +348,12 @@ forward!(
     setup,
     on_fit_start,
     on_fit_end,
+    on_sanity_check_start,
+    on_sanity_check_end,
+    on_train_start,
+    on_train_end,
+    on_validation_start,
+    on_validation_end,
     on_train_epoch_start,
     on_train_epoch_end,
     on_train_batch_start,

@@ -2,10 +2,11 @@
 //! that is read back goes on as if it had never stopped, bit by bit.
 //!
 //! One safetensors file. Tensors: `model.*` under PyTorch's names, `optim.<parameter>.<slot>`, `history.step_losses`, and
-//! `grad.*` when it was written amid a window of accumulation. Texts in JSON in its metadata: `lightcell` (versions),
-//! `model`, `hyper_parameters`, `loops`, `sampler`, `lr_schedulers`, `callbacks`, `history`. The random state needs no more
-//! than `sampler`: the order of the samples is a function of seed and epoch, and libtorch's generator is seeded from seed,
-//! epoch and batch before each batch.
+//! `grad.*` when it was written amid a window of accumulation, `rng.cpu` and `rng.cuda`, the states of libtorch's random
+//! generators. Texts in JSON in its metadata: `lightcell` (versions), `model`, `hyper_parameters`, `loops`, `sampler`,
+//! `lr_schedulers`, `scaler`, `callbacks`, `module`, `history`. Of the random state, `sampler` is all that our own order
+//! needs: that of the samples is a function of seed and epoch, and the generator is seeded from seed, epoch and batch before
+//! each batch. Lightning's order goes on from the generator's state.
 
 pub(crate) mod file;
 
@@ -19,7 +20,7 @@ use lightcell_events::run::Metrics;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Version of the file's layout.
 const FORMAT: u64 = 1;
@@ -33,6 +34,8 @@ pub(crate) struct Parts<'a> {
     pub losses: &'a [f64],
     pub model: &'a str,
     pub hparams: &'a Value,
+    /// What the module keeps beside its parameters.
+    pub module: &'a Value,
 }
 
 /// Writes the run.
@@ -58,6 +61,7 @@ pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> 
             .map(|(name, tensor)| (name, tensor.grad()));
         tensors.extend(named("grad", grads.filter(|(_, grad)| grad.defined()).collect()));
     }
+    tensors.extend(named("rng", generators(progress)?));
     let records: Vec<Value> = parts.history.iter().map(record).collect();
     let partial = progress.partial.as_ref();
     let offset = partial.map_or(0, |partial| partial.batch);
@@ -77,7 +81,9 @@ pub(crate) fn save(path: &Path, parts: &Parts, callbacks: &Value) -> Result<()> 
             json!({ "seed": progress.seed, "epoch": progress.epoch, "offset": offset }),
         ),
         ("lr_schedulers", json!([parts.optimizer.schedule_state()])),
+        ("scaler", json!(progress.scaler)),
         ("callbacks", callbacks.clone()),
+        ("module", parts.module.clone()),
         ("history", json!(records)),
     ];
     let texts: Metadata = texts
@@ -107,7 +113,7 @@ pub(crate) fn restore(path: &Path, state: &mut State) -> Result<Value> {
             .push((rest.to_owned(), tensor.shallow_clone()));
     }
     let mut take = |part: &str| parts.remove(part).unwrap_or_default();
-    let (model, optim, grads) = (take("model"), take("optim"), take("grad"));
+    let (model, optim, grads, generators) = (take("model"), take("optim"), take("grad"), take("rng"));
     let losses = match take("history").into_iter().find(|(name, _)| name == "step_losses") {
         Some((_, losses)) => Vec::<f64>::try_from(&losses)?,
         None => Vec::new(),
@@ -119,7 +125,29 @@ pub(crate) fn restore(path: &Path, state: &mut State) -> Result<Value> {
     load_grads(state, &grads)?;
     state.optimizer.load_schedule_state(schedule);
     (*state.progress, *state.history, *state.losses) = (progress, history, losses);
+    load_generators(state.progress.device, &generators)?;
     texts.get("callbacks")
+}
+
+/// The states of the generators that the run draws from.
+fn generators(progress: &Progress) -> Result<Vec<(String, Tensor)>> {
+    let mut states = vec![("cpu".to_owned(), lightcell_torch::rng_state(Device::Cpu)?)];
+    if matches!(progress.device, Device::Cuda(_)) {
+        states.push(("cuda".to_owned(), lightcell_torch::rng_state(progress.device)?));
+    }
+    Ok(states)
+}
+
+/// Sets them, as far as they are those of the devices that are there.
+fn load_generators(device: Device, states: &[(String, Tensor)]) -> Result<()> {
+    for (name, state) in states {
+        match name.as_str() {
+            "cpu" => lightcell_torch::set_rng_state(Device::Cpu, state)?,
+            "cuda" if matches!(device, Device::Cuda(_)) => lightcell_torch::set_rng_state(device, state)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The callbacks' states in a file.
@@ -128,6 +156,18 @@ pub(crate) fn restore(path: &Path, state: &mut State) -> Result<Value> {
 /// When it cannot be read.
 pub(crate) fn callbacks(path: &Path) -> Result<Value> {
     Texts::read(path)?.get("callbacks")
+}
+
+/// What the module keeps in a file beside its parameters; nothing in one without it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn module(path: &Path) -> Result<Value> {
+    let texts = file::read_metadata(path)?;
+    match texts.contains_key("module") {
+        true => Texts { path, texts }.get("module"),
+        false => Ok(Value::Object(Map::new())),
+    }
 }
 
 /// Loads the parameters and buffers of a checkpoint, or of a file with nothing else.
@@ -176,7 +216,7 @@ fn fits(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
         .hint("make the model with the code and hyperparameters that it was trained with"))
 }
 
-fn copy(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn copy(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
     let _guard = tch::no_grad_guard();
     let mut ours: HashMap<String, Tensor> = store.state_dict().into_iter().collect();
     for (name, tensor) in given {
@@ -240,7 +280,13 @@ impl<'a> Texts<'a> {
             Value::Null => None,
             partial => Some(Partial::from_json(partial).ok_or_else(|| self.fault("loops"))?),
         };
+        // Files of before there were scalers have none.
+        let scaler = match self.texts.contains_key("scaler") {
+            true => serde_json::from_value(self.get("scaler")?).map_err(|_| self.fault("scaler"))?,
+            false => None,
+        };
         Ok(Progress {
+            scaler,
             seed: number(&sampler["seed"])?,
             epoch: number(&loops["epoch"])?,
             step: number(&loops["global_step"])?,

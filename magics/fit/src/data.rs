@@ -174,8 +174,13 @@ fn order(samples: usize, shuffle: Option<(u64, u64)>) -> Vec<i64> {
 pub(crate) enum Order {
     /// A seed and an epoch, nothing else.
     Own { seed: u64, epoch: u64 },
+    /// As the data set has them.
+    Sequential,
     /// libtorch's generator, asked as PyTorch's `DataLoader` asks it.
-    Pytorch,
+    Pytorch {
+        /// Whether a loader that shuffles does so.
+        shuffle: bool,
+    },
 }
 
 /// A draw from libtorch's generator, as `torch.empty((), dtype=torch.int64).random_().item()`.
@@ -189,6 +194,17 @@ pub struct DataLoader<B: Batch> {
     dataset: Rc<dyn Dataset<Batch = B>>,
     batch_size: usize,
     shuffle: bool,
+}
+
+impl<B: Batch> Clone for DataLoader<B> {
+    /// Over the same dataset.
+    fn clone(&self) -> DataLoader<B> {
+        DataLoader {
+            dataset: self.dataset.clone(),
+            batch_size: self.batch_size,
+            shuffle: self.shuffle,
+        }
+    }
 }
 
 impl<B: Batch> DataLoader<B> {
@@ -249,13 +265,16 @@ impl<B: Batch> DataLoader<B> {
     /// # Errors
     /// libtorch's own.
     pub(crate) fn pass(&self, order: Order) -> Result<Batches<B>> {
-        if let Order::Own { seed, epoch } = order {
-            return Ok(self.epoch(seed, epoch));
-        }
+        let in_order = || self.batches(self::order(self.dataset.len(), None));
+        let shuffle = match order {
+            Order::Own { seed, epoch } => return Ok(self.epoch(seed, epoch)),
+            Order::Sequential => return Ok(in_order()),
+            Order::Pytorch { shuffle } => shuffle,
+        };
         // Each iterator draws a seed for its workers, even when it has none, and shuffles or not.
         drawn()?;
-        if !self.shuffle {
-            return Ok(self.epoch(0, 0));
+        if !self.shuffle || !shuffle {
+            return Ok(in_order());
         }
         let order = Kernels::load()?.permutation(self.dataset.len() as i64, drawn()?)?;
         Ok(self.batches(order))
@@ -319,6 +338,11 @@ pub trait DataModule {
     /// The test data, if there are any.
     fn test_dataloader(&self) -> Option<DataLoader<Self::Batch>> {
         None
+    }
+
+    /// The data to predict from; the test data when it is not written.
+    fn predict_dataloader(&self) -> Option<DataLoader<Self::Batch>> {
+        self.test_dataloader()
     }
 }
 

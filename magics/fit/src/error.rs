@@ -98,6 +98,15 @@ impl Error {
             return Error::new(Kind::Label, "an index was outside of its range on the GPU, usually a label outside of the model's classes; the GPU cannot be used until the kernel is restarted")
                 .hint("restart the kernel, then check the labels with `TensorDataset::new(x, y)?.classes(10)?`, or train with `--accelerator cpu`, which names the label");
         }
+        if let Some((before, _)) = line.split_once("' returned nan values")
+            && let Some((_, operation)) = before.rsplit_once('\'')
+        {
+            let operation = operation
+                .trim_end_matches(char::is_numeric)
+                .trim_end_matches("Backward");
+            return Error::new(Kind::Model, format!("the derivative of {operation} is NaN"))
+                .hint("the loss is a number but its derivative is none: a root, norm or power at 0, or `where_self` over a branch that divides by 0");
+        }
         if line.contains("index out of range in self") {
             return Error::new(
                 Kind::Label,
@@ -109,8 +118,12 @@ impl Error {
             return Error::new(Kind::Device, "tensors are on different devices")
                 .hint("make new tensors where the input is: `(Kind::Float, x.device())`");
         }
-        if line.contains("out of memory") || line.contains("DefaultCPUAllocator: can't allocate memory") {
-            return Error::new(Kind::Memory, "the device has no memory left").hint("use a smaller batch size");
+        if out_of_memory(line) {
+            return Error::new(Kind::Memory, format!("the device has no memory left{}", wanted(line)))
+                .hint("use a smaller batch size; `accumulate-grad-batches` makes one step of several of them");
+        }
+        if let Some(fault) = device_fault(line) {
+            return fault;
         }
         if line.contains("expected scalar type")
             || line.contains("Expected floating point type")
@@ -135,6 +148,71 @@ impl Error {
         }
         Error::new(Kind::Torch, line)
     }
+}
+
+/// Whether libtorch, or one of the libraries that it calls, found no memory.
+fn out_of_memory(line: &str) -> bool {
+    [
+        "out of memory",
+        "can't allocate memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
+        "not enough memory",
+    ]
+    .iter()
+    .any(|words| line.contains(words))
+}
+
+/// How much memory was wanted, and how much was free, as far as the message says.
+fn wanted(line: &str) -> String {
+    let bytes = after(line, "tried to allocate ").and_then(|rest| rest.split_once(" bytes"));
+    let wanted = match bytes.and_then(|(bytes, _)| bytes.parse::<f64>().ok()) {
+        Some(bytes) if bytes >= f64::from(1 << 30) => Some(format!("{:.1} GiB", bytes / f64::from(1 << 30))),
+        Some(bytes) => Some(format!("{:.1} MiB", bytes / f64::from(1 << 20))),
+        None => after(line, "Tried to allocate ")
+            .and_then(|rest| rest.split_once(". "))
+            .map(|(size, _)| size.to_owned()),
+    };
+    let free = after(line, " of which ").and_then(|rest| rest.split_once(" is free"));
+    match (wanted, free) {
+        (Some(wanted), Some((free, _))) => format!(": {wanted} were wanted, {free} are free"),
+        (Some(wanted), None) => format!(": {wanted} were wanted"),
+        (None, _) => String::new(),
+    }
+}
+
+/// A device that failed, or cannot be used at all.
+fn device_fault(line: &str) -> Option<Error> {
+    let words = |list: &[&str]| list.iter().any(|words| line.contains(words));
+    if words(&["no kernel image is available", "CUDA driver version is insufficient"]) {
+        return Some(
+            Error::new(
+                Kind::Device,
+                "this libtorch cannot use the GPU: the driver or the GPU is too old for it",
+            )
+            .hint("`%gpu` shows driver and devices; update the driver, or use `--accelerator cpu`"),
+        );
+    }
+    if words(&[
+        "driver shutting down",
+        "CUDA-capable device",
+        "GPU is lost",
+        "device unavailable",
+        "busy or unavailable",
+    ]) {
+        return Some(
+            Error::new(Kind::Device, "the GPU is not there any more, or another program has it for itself")
+                .hint("look at `%gpu` and `nvidia-smi`; then restart the kernel and go on from a checkpoint with `--ckpt-path last`"),
+        );
+    }
+    // Whatever was asked of it before: a message comes late.
+    if words(&["CUDA error: ", "cuDNN error: ", "CUDNN_STATUS_", "CUBLAS_STATUS_"]) {
+        return Some(
+            Error::new(Kind::Device, format!("the GPU failed: {line}"))
+                .hint("the step that is named may not be the one at fault; restart the kernel, and go on from a checkpoint with `--ckpt-path last`"),
+        );
+    }
+    None
 }
 
 /// libtorch's message proper: what comes before its stack, without the prefixes that tch and unwrap put before it.
@@ -206,6 +284,38 @@ mod tests {
         );
         let memory = Error::from_torch("CUDA out of memory. Tried to allocate 2 GiB");
         assert_eq!(memory.kind(), Kind::Memory);
+        assert_eq!(
+            memory.to_string(),
+            "the device has no memory left\nhint: use a smaller batch size; `accumulate-grad-batches` makes one step of several of them"
+        );
+        let memory = Error::from_torch(
+            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB is free. Process 7 has 77 GiB in use.",
+        );
+        assert_eq!(
+            memory.message(),
+            "the device has no memory left: 2.50 GiB were wanted, 1.20 GiB are free"
+        );
+        for text in [
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        ] {
+            assert_eq!(Error::from_torch(text).kind(), Kind::Memory, "{text}");
+        }
+        let fault = Error::from_torch("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might");
+        assert_eq!(
+            fault.to_string(),
+            "the GPU failed: CUDA error: an illegal memory access was encountered\nhint: the step that is named may not be the one at fault; restart the kernel, and go on from a checkpoint with `--ckpt-path last`"
+        );
+        let lost = Error::from_torch("CUDA error: all CUDA-capable devices are busy or unavailable");
+        assert_eq!(
+            lost.to_string(),
+            "the GPU is not there any more, or another program has it for itself\nhint: look at `%gpu` and `nvidia-smi`; then restart the kernel and go on from a checkpoint with `--ckpt-path last`"
+        );
+        let old = Error::from_torch("CUDA error: no kernel image is available for execution on the device");
+        assert_eq!(
+            old.to_string(),
+            "this libtorch cannot use the GPU: the driver or the GPU is too old for it\nhint: `%gpu` shows driver and devices; update the driver, or use `--accelerator cpu`"
+        );
         let kind = Error::from_torch("expected scalar type Long but found Float");
         assert!(kind.to_string().contains("convert with"), "{kind}");
         let fault = Error::from_torch(
@@ -266,6 +376,11 @@ mod tests {
             Error::from(error)
                 .message()
                 .starts_with("an index is outside of the table")
+        );
+        let error = Tensor::f_zeros([1 << 50], cpu).unwrap_err();
+        assert_eq!(
+            Error::from(error).message(),
+            "the device has no memory left: 4194304.0 GiB were wanted"
         );
         let image = Tensor::ones([2, 3, 8, 8], cpu);
         let error = image

@@ -1,19 +1,20 @@
 //! A run and what is left of it: the trained model, its history, and how to go on.
 
-use crate::batch::Batch;
 use crate::checkpoint;
 use crate::data::{DataLoader, DataModule};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::evaluation::Evaluation;
 use crate::history::{EpochRecord, History};
 use crate::looping::{self, Progress};
 use crate::making;
-use crate::means::Means;
-use crate::module::{LightningModule, Step};
+use crate::module::LightningModule;
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::progress::{Outside, Reporter, failed_before};
-use crate::steps::{Steps, guarded, shapes};
-use crate::trainer::{Trainer, device_name};
+use crate::scaler::GradScaler;
+use crate::steps::{Steps, guarded, load_saved, saved};
+use crate::trainer::{Trainer, device_name, joined};
 use lightcell_events::run::{Metrics, Stage, Status};
 use std::fmt;
 use tch::Tensor;
@@ -77,7 +78,7 @@ impl<M: LightningModule> Fit<M> {
         let (store, progress) = making::begin(trainer)?;
         let model = guarded(|| Ok(M::new(&store.root(), &hparams)));
         let model = model.map_err(|error| error.at("the model cannot be made"))?;
-        making::check(&store, type_name::<M>())?;
+        making::check(&store, &progress, type_name::<M>())?;
         let optimizer = making::optimizer(guarded(|| Ok(model.configure_optimizers(&hparams))), &store)?;
         Ok(Fit {
             model,
@@ -90,9 +91,9 @@ impl<M: LightningModule> Fit<M> {
         })
     }
 
-    /// Makes a trainer's seed and device hold for a model that is there already.
+    /// Makes a trainer's seed, device and precision hold for a model that is there already.
     pub(crate) fn adjust(&mut self, trainer: &Trainer) -> Result<()> {
-        if let Some(trainer) = making::adjust(&mut self.progress, trainer)? {
+        if let Some(trainer) = making::adjust(&mut self.progress, &self.store, trainer)? {
             *self = Fit::build(self.hparams.clone(), &trainer)?;
         }
         Ok(())
@@ -116,7 +117,8 @@ impl<M: LightningModule> Fit<M> {
             hparams: making::json(&hparams),
             parameters: self.store.trained(),
         };
-        let mut work = match Steps::new(&mut self.model, self.progress.device, data) {
+        let Progress { device, precision, .. } = self.progress;
+        let mut work = match Steps::new(&mut self.model, device, precision, data) {
             Ok(work) => work,
             Err(error) => {
                 self.progress.status = Status::Failed;
@@ -167,87 +169,87 @@ impl<M: LightningModule> Fit<M> {
         &mut self.optimizer
     }
 
+    /// The numbers that the model computes with.
+    pub fn precision(&self) -> Precision {
+        self.progress.precision
+    }
+
+    /// The scaler of a run with [`Precision::F16Mixed`]: its scale, and how many steps it has left out.
+    pub fn grad_scaler(&self) -> Option<&GradScaler> {
+        self.progress.scaler.as_ref()
+    }
+
     /// The record with the lowest `val_loss`, or `train_loss` when there was no validation. `None` before the first epoch.
     pub fn best(&self) -> Option<&EpochRecord> {
         self.history.best()
     }
 
-    /// Runs `test_step` over the test data and gives the means of what it logged. Names that begin with `val_`, because a
-    /// model without a test step is tested with its validation step, begin with `test_` here.
+    /// Runs `validation_step` over the validation data: [`Trainer::validate`] with all defaults.
+    ///
+    /// # Errors
+    /// When there are no validation data, a step fails, or nothing is logged.
+    pub fn validate<D: DataModule<Batch = M::Batch>>(&mut self, data: &D) -> Result<Evaluation> {
+        Trainer::new().validate(self, data)
+    }
+
+    /// Runs `test_step` over the test data and gives the means of what it logged: [`Trainer::test`] with all defaults. Names
+    /// that begin with `val_`, because a model without a test step is tested with its validation step, begin with `test_`
+    /// here.
     ///
     /// # Errors
     /// When there are no test data, a step fails, or nothing is logged.
-    pub fn test<D: DataModule<Batch = M::Batch>>(&mut self, data: &D) -> Result<Metrics> {
-        let loader = guarded(|| Ok(data.test_dataloader())).map_err(|error| error.at("the data cannot be loaded"))?;
-        let loader =
-            loader.ok_or_else(|| Error::new(Kind::Data, "there are no test data").hint("`data.test(…)` adds them"))?;
-        if loader.is_empty() {
-            return Err(Error::new(Kind::Data, "there are no test data: the data set is empty"));
-        }
-        let mut means = Means::new(self.progress.device);
-        self.evaluate(
-            &loader,
-            Stage::Test,
-            |module, batch, cx| module.test_step(batch, cx),
-            |cx, len| means.take(cx, len),
-        )?;
-        let means = means.means()?;
-        if means.is_empty() {
-            return Err(Error::new(Kind::Model, "the model logs nothing about test data")
-                .hint("write a `test_step` or `validation_step` that calls `cx.log(\"test_loss\", &loss)`"));
-        }
-        Ok(means
-            .into_iter()
-            .map(|(name, value)| {
-                (
-                    name.strip_prefix("val_")
-                        .map(|rest| format!("test_{rest}"))
-                        .unwrap_or(name),
-                    value,
-                )
-            })
-            .collect())
+    pub fn test<D: DataModule<Batch = M::Batch>>(&mut self, data: &D) -> Result<Evaluation> {
+        Trainer::new().test(self, data)
     }
 
-    /// Runs `predict_step` over a loader and joins the results along their first dimension.
+    /// Runs `predict_step` over a loader, in the order of its data set, and joins the results along their first dimension.
     ///
     /// # Errors
     /// When there is no batch, or a step fails.
     pub fn predict(&mut self, loader: &DataLoader<M::Batch>) -> Result<Tensor> {
-        let mut parts = Vec::new();
-        self.evaluate(
-            loader,
-            Stage::Test,
-            |module, batch, cx| module.predict_step(batch, cx).map(|part| parts.push(part)),
-            |_, _| {},
-        )?;
-        if parts.is_empty() {
-            return Err(Error::new(Kind::Data, "there is nothing to predict: no batch"));
-        }
-        Ok(Tensor::f_cat(&parts, 0)?)
+        let (_, parts) = self.judge(&Trainer::new(), Stage::Predict, Ok(Some(loader.clone())))?;
+        joined(parts)
     }
 
-    fn evaluate(
+    /// Runs a stage that is no training, with the parameters of the trainer's checkpoint if it names one.
+    pub(crate) fn judge(
         &mut self,
-        loader: &DataLoader<M::Batch>,
+        trainer: &Trainer,
         stage: Stage,
-        mut step: impl FnMut(&mut M, &M::Batch, &mut Step) -> Result<()>,
-        mut after: impl FnMut(&mut Step, i64),
-    ) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let mut batches = loader.epoch(self.progress.seed, 0);
-        for index in 0u64.. {
-            let place = |error: Error, shapes: &str| error.at(&format!("batch {}{shapes}", index + 1));
-            let device = self.progress.device;
-            let loaded = guarded(|| batches.next().map(|batch| batch?.to_device(device)).transpose())
-                .map_err(|error| place(error, ""))?;
-            let Some(batch) = loaded else { break };
-            let mut cx = Step::new(stage, self.progress.epoch, index, self.progress.step).with_lr(self.optimizer.lr());
-            let done = guarded(|| step(&mut self.model, &batch, &mut cx).and_then(|()| cx.checked()));
-            done.map_err(|error| place(error, &shapes(&batch)))?;
-            after(&mut cx, batch.len());
-        }
-        Ok(())
+        loader: Result<Option<DataLoader<M::Batch>>>,
+    ) -> Result<(Metrics, Vec<Tensor>)> {
+        let loader = making::loader(loader, stage)?;
+        trainer.check()?;
+        let Some(path) = looping::checkpoint_of(trainer, &self.progress.callbacks)? else {
+            return self.judge_as_it_is(trainer, stage, loader);
+        };
+        let (kept, state) = (making::kept(&self.store)?, saved(&self.model)?);
+        let judged = looping::load(&path, &self.store)
+            .and_then(|state| load_saved(&mut self.model, &state))
+            .and_then(|()| self.judge_as_it_is(trainer, stage, loader));
+        // The run goes on from where it is, whatever it was compared with.
+        let back = checkpoint::copy(&self.store, &kept).and_then(|()| load_saved(&mut self.model, &state));
+        judged.and_then(|judged| back.map(|()| judged))
+    }
+
+    fn judge_as_it_is(
+        &mut self,
+        trainer: &Trainer,
+        stage: Stage,
+        loader: DataLoader<M::Batch>,
+    ) -> Result<(Metrics, Vec<Tensor>)> {
+        let judged = looping::Judged {
+            store: &self.store,
+            progress: &self.progress,
+            lr: self.optimizer.lr(),
+        };
+        let mut work = Steps::over(
+            &mut self.model,
+            self.progress.device,
+            self.progress.precision,
+            Some(loader),
+        );
+        looping::evaluate(&mut work, &judged, stage, trainer)
     }
 
     /// Names and sizes of the parameters, as in PyTorch's `state_dict`, sorted by name.
@@ -307,6 +309,7 @@ impl<M: LightningModule> Fit<M> {
             losses: &self.step_losses,
             model: type_name::<M>(),
             hparams: &making::json(&hparams),
+            module: &saved(&self.model)?,
         };
         checkpoint::save(path.as_ref(), &parts, &progress.callbacks)
     }

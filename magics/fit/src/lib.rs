@@ -12,6 +12,7 @@ mod checkpoint;
 mod csv_logger;
 mod data;
 mod error;
+mod evaluation;
 mod fit;
 mod history;
 mod layers;
@@ -23,8 +24,10 @@ mod module;
 pub mod notebook;
 mod optim;
 mod path;
+mod precision;
 mod progress;
 mod readers;
+mod scaler;
 mod schedule;
 mod show;
 mod steps;
@@ -35,15 +38,20 @@ pub use callbacks::{Callback, EarlyStopping, EarlyStoppingReason, ModelCheckpoin
 pub use csv_logger::CsvLogger;
 pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
+pub use evaluation::Evaluation;
 pub use fit::Fit;
 pub use history::{EpochRecord, History};
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
+/// The rest of what tch does not have of libtorch: memory statistics, generators' states, deterministic algorithms.
+pub use lightcell_torch as torch;
 pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
 pub use path::{Path, Store};
+pub use precision::Precision;
 pub use readers::{csv, idx};
+pub use scaler::GradScaler;
 pub use schedule::{
     CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, Interval, LambdaLR, LinearLR, MultiStepLR,
     OneCycleLR, PlateauMode, PlateauState, PolynomialLR, ReduceLROnPlateau, Schedule, ScheduleState, SequentialLR,
@@ -52,20 +60,23 @@ pub use schedule::{
 pub use show::image_grid;
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 #[doc(hidden)]
-pub use {serde, tch};
+pub use {serde, serde_json, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
+    pub use crate::Stage;
     pub use crate::hparams;
     pub use crate::layers::*;
     pub use crate::{
         Batch, Callback, ClipAlgorithm, Compat, CosineAnnealingLR, CosineAnnealingWarmRestarts, CsvLogger, Data,
-        DataLoader, DataModule, Dataset, EarlyStopping, Error, ExponentialLR, Fit, HParams, LambdaLR, LightningModule,
-        Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode,
-        PolynomialLR, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR, Step, StepLR, Store, TensorDataset,
-        ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        DataLoader, DataModule, Dataset, EarlyStopping, Error, Evaluation, ExponentialLR, Fit, GradScaler, HParams,
+        LambdaLR, LightningModule, Limit, LinearLR, ModelCheckpoint, MonitorMode, MultiStepLR, OneCycleLR, Optim,
+        ParamGroup, Path, PlateauMode, PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, Schedule, SequentialLR,
+        Step, StepLR, Store, TensorDataset, ThresholdMode, Trainer, adagrad, adam, adamw, csv, idx, image_grid, lbfgs,
+        mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
+    pub use serde_json::Value;
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};
 }
 

@@ -1,71 +1,36 @@
 //! The training loop. It knows the user's module only through [`Work`], so it is compiled once.
 
+mod evaluating;
+mod faults;
+mod numbers;
 mod partial;
+mod streams;
 mod training;
 mod watching;
+mod work;
 
+pub(crate) use evaluating::{Judged, checkpoint_of, evaluate, load};
+pub(crate) use faults::is_finite;
 pub(crate) use partial::Partial;
-pub(crate) use watching::best_of;
+pub(crate) use watching::{best_of, newest};
+pub(crate) use work::{Hook, Work, word};
 
 use crate::callbacks::Callbacks;
 use crate::data::Order;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
-use crate::means::Means;
 use crate::module::Step;
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::progress::Reporter;
-use crate::trainer::{Compat, Trainer, device_name};
+use crate::scaler::GradScaler;
+use crate::trainer::{Compat, Limit, Trainer, device_name};
 use lightcell_events::run::{self, Metrics, RunEvent, Stage, Status};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Instant;
-use tch::{Device, Tensor};
-
-/// What the loop asks of a module and its data.
-pub(crate) trait Work {
-    /// Number of batches in one pass.
-    fn batches(&self, stage: Stage) -> u64;
-    /// Begins a pass, after so many of its batches, which are not loaded.
-    fn begin(&mut self, stage: Stage, order: Order, skip: u64) -> Result<()>;
-    /// Loads the next batch and says how many samples it has.
-    fn load(&mut self) -> Option<Result<i64>>;
-    /// Runs the step of this stage on the batch; in training, gives the loss.
-    fn step(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
-    /// Computes the loss of the batch once more, for an optimizer that asks for it; no hook is called.
-    fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>>;
-    /// Shapes of the batch, in brackets, for messages.
-    fn shapes(&self) -> String;
-    /// Calls a hook.
-    fn hook(&mut self, hook: Hook, cx: &mut Step) -> Result<()>;
-}
-
-/// The module's hooks that the loop calls.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Hook {
-    FitStart,
-    FitEnd,
-    TrainEpochStart,
-    TrainEpochEnd,
-    TrainBatchEnd,
-    ValidationEpochStart,
-    ValidationEpochEnd,
-}
-
-impl Hook {
-    pub fn name(self) -> &'static str {
-        match self {
-            Hook::FitStart => "on_fit_start",
-            Hook::FitEnd => "on_fit_end",
-            Hook::TrainEpochStart => "on_train_epoch_start",
-            Hook::TrainEpochEnd => "on_train_epoch_end",
-            Hook::TrainBatchEnd => "on_train_batch_end",
-            Hook::ValidationEpochStart => "on_validation_epoch_start",
-            Hook::ValidationEpochEnd => "on_validation_epoch_end",
-        }
-    }
-}
+use tch::Device;
 
 /// What is reported of the model.
 pub(crate) struct About {
@@ -88,6 +53,9 @@ pub(crate) struct Progress {
     pub partial: Option<Partial>,
     /// The callbacks' states when the run ended.
     pub callbacks: Value,
+    pub precision: Precision,
+    /// Of a run with 16-mixed.
+    pub scaler: Option<GradScaler>,
 }
 
 /// What the loop changes, beside the module itself.
@@ -108,13 +76,18 @@ pub(crate) fn run(
     mut reporter: Reporter,
 ) -> Option<Error> {
     let begun = Instant::now();
-    let cap = |limit: crate::trainer::Limit, all: u64| trainer.fast_dev_run.map_or(limit.of(all), |n| n.min(all));
+    let cap = |limit: Limit, all: u64| {
+        let limit = trainer.overfit().unwrap_or(limit);
+        trainer.fast_dev_run.map_or(limit.of(all), |n| n.min(all))
+    };
     let all_batches = work.batches(Stage::Train);
     let mut pass = Loop {
         last_epoch: 0,
         train_batches: cap(trainer.limit_train_batches, all_batches),
         all_batches,
         val_batches: cap(trainer.limit_val_batches, work.batches(Stage::Validate)),
+        val_every: u64::MAX,
+        resumed: false,
         last_step: None,
         last_loss: None,
         callbacks: trainer.all_callbacks(),
@@ -128,6 +101,8 @@ pub(crate) fn run(
         state,
         reporter: &mut reporter,
     };
+    // For the length of the run.
+    let switches = trainer.set_switches();
     let prepared = pass.prepare();
     let first_epoch = pass.state.progress.epoch;
     pass.reporter.send(&RunEvent::Started {
@@ -136,13 +111,13 @@ pub(crate) fn run(
         model: about.model.to_owned(),
         device: device_name(pass.state.progress.device),
         first_epoch,
-        max_epochs: pass.last_epoch,
+        max_epochs: pass.expected_epochs(),
         train_batches: pass.train_batches,
         val_batches: pass.val_batches,
         parameters: about.parameters,
         hparams: about.hparams.clone(),
     });
-    let outcome = prepared.and_then(|()| pass.whole());
+    let outcome = switches.and_then(|_switches| prepared.and_then(|()| pass.whole()));
     let (status, error) = match outcome {
         Ok(status) => (status, None),
         Err(error) => (Status::Failed, Some(error)),
@@ -172,6 +147,10 @@ struct Loop<'a> {
     train_batches: u64,
     all_batches: u64,
     val_batches: u64,
+    /// Training batches from one validation to the next.
+    val_every: u64,
+    /// Whether a checkpoint was taken back.
+    resumed: bool,
     last_step: Option<u64>,
     last_loss: Option<(u64, f64)>,
     trainer: &'a Trainer,
@@ -191,14 +170,16 @@ impl Loop<'_> {
     /// many more epochs; with a checkpoint, epochs and steps count from the beginning, so that the same command goes on.
     fn prepare(&mut self) -> Result<()> {
         let resumed = self.set_up().and_then(|()| self.resume());
+        self.resumed = matches!(resumed, Ok(true));
         let progress = &*self.state.progress;
-        let (epoch, step) = match resumed {
-            Ok(true) => (0, 0),
-            _ => (progress.epoch, progress.step),
+        let (epoch, step) = if self.resumed {
+            (0, 0)
+        } else {
+            (progress.epoch, progress.step)
         };
         self.last_epoch = match self.trainer.fast_dev_run {
             Some(_) => progress.epoch + 1,
-            None => epoch.saturating_add(self.trainer.max_epochs),
+            None => epoch.saturating_add(self.trainer.epochs()),
         };
         let steps = u64::try_from(self.trainer.max_steps).ok();
         self.last_step = steps.map(|steps| step.saturating_add(steps));
@@ -212,7 +193,7 @@ impl Loop<'_> {
     fn whole(&mut self) -> Result<Status> {
         let outcome = self.all();
         self.state.store.mode.set_training(false);
-        let ended = self.fit_hook(Hook::FitEnd);
+        let ended = self.bare_hook(Hook::FitEnd, Stage::Train);
         let outcome = outcome.and_then(|status| ended.map(|()| status));
         match outcome {
             Ok(status) => {
@@ -247,7 +228,10 @@ impl Loop<'_> {
                 "a whole number counts batches, a number with a point is a share of them: 1 is one batch, 1.0 is all",
             ));
         }
-        let epochs = self.last_epoch.saturating_sub(self.state.progress.epoch);
+        if self.val_batches > 0 {
+            self.val_every = self.trainer.val_every(self.train_batches)?;
+        }
+        let epochs = self.expected_epochs().saturating_sub(self.state.progress.epoch);
         let accumulate = self.trainer.accumulate_grad_batches;
         let steps = self.train_batches.div_ceil(accumulate).saturating_mul(epochs);
         let left = self
@@ -264,6 +248,7 @@ impl Loop<'_> {
             let begun = self.state.optimizer.begin_run(steps, epochs);
             begun.map_err(|error| error.at("configure_optimizers"))?;
         }
+        self.prepare_scaler()?;
         if self.state.optimizer.is_lbfgs() && self.trainer.accumulate_grad_batches > 1 {
             return Err(Error::new(
                 Kind::Option,
@@ -271,8 +256,25 @@ impl Loop<'_> {
             )
             .hint("use a larger batch size in place of accumulate-grad-batches"));
         }
-        self.fit_hook(Hook::FitStart)?;
+        self.bare_hook(Hook::FitStart, Stage::Train)?;
         self.watch(None, 0, |callback, run| callback.on_fit_start(run))?;
+        // A run that goes on has validated already.
+        let fresh = !self.resumed && self.state.progress.step == 0 && self.trainer.fast_dev_run.is_none();
+        let sane = fresh && self.val_batches > 0 && self.trainer.num_sanity_val_steps != 0;
+        if sane && self.sanity_check()? == Pass::Cut {
+            return Ok(Status::Stopped);
+        }
+        self.state.store.mode.set_training(true);
+        self.begin_stream();
+        self.bare_hook(Hook::Start(Stage::Train), Stage::Train)?;
+        self.watch(None, 0, |callback, run| callback.on_train_start(run))?;
+        let status = self.epochs()?;
+        self.bare_hook(Hook::End(Stage::Train), Stage::Train)?;
+        self.watch(None, 0, |callback, run| callback.on_train_end(run))?;
+        Ok(status)
+    }
+
+    fn epochs(&mut self) -> Result<Status> {
         while self.state.progress.epoch < self.last_epoch && !self.steps_done() && !self.told_to_stop() {
             let epoch = self.state.progress.epoch;
             let begun = Instant::now();
@@ -289,13 +291,13 @@ impl Loop<'_> {
                     Status::Stopped
                 });
             }
-            let stopped =
-                self.reporter.stopped() || self.validates(epoch) && self.validate(epoch, &mut metrics)? == Pass::Cut;
+            let validates = self.validates_after(epoch);
+            let stopped = self.reporter.stopped() || validates && self.validate(epoch, &mut metrics)? == Pass::Cut;
             // After validation: Lightning's order.
             self.state.store.mode.set_training(true);
             self.metrics.extend(metrics.clone());
             self.watch(Some(false), 0, |callback, run| callback.on_train_epoch_end(run))?;
-            self.epoch_hook(Hook::TrainEpochEnd, Stage::Train, &mut logged)?;
+            self.epoch_hook(Hook::EpochEnd(Stage::Train), Stage::Train, &mut logged)?;
             self.log(&logged)?;
             metrics.append(&mut logged);
             self.metrics.extend(metrics.clone());
@@ -315,8 +317,8 @@ impl Loop<'_> {
                 self.state.progress.epoch += 1;
             }
             // A validation that was cut has nothing to compare.
-            if !stopped && (self.val_batches == 0 || self.validates(epoch)) {
-                self.watch_epoch(epoch)?;
+            if !stopped {
+                self.watch_epoch(epoch, validates)?;
             }
             if stopped {
                 return Ok(Status::Stopped);
@@ -324,6 +326,21 @@ impl Loop<'_> {
         }
         self.say_why();
         Ok(Status::Completed)
+    }
+
+    /// Index after the last epoch; `u64::MAX` when nobody knows.
+    fn expected_epochs(&self) -> u64 {
+        let progress = &*self.state.progress;
+        let steps = self.train_batches.div_ceil(self.trainer.accumulate_grad_batches).max(1);
+        let epochs = |last: u64| {
+            let ended = self
+                .fitting_partial()
+                .map_or(0, |partial| partial.batch / self.trainer.accumulate_grad_batches);
+            let left = last.saturating_sub(progress.step).saturating_add(ended);
+            progress.epoch.saturating_add(left.div_ceil(steps))
+        };
+        self.last_step
+            .map_or(self.last_epoch, |last| self.last_epoch.min(epochs(last)))
     }
 
     fn steps_done(&self) -> bool {
@@ -340,12 +357,22 @@ impl Loop<'_> {
                 seed: self.state.progress.seed,
                 epoch,
             },
-            Compat::Lightning => Order::Pytorch,
+            Compat::Lightning => Order::Pytorch { shuffle: true },
         }
     }
 
-    fn fit_hook(&mut self, hook: Hook) -> Result<()> {
-        let mut cx = self.cx(Stage::Train, 0);
+    /// The order of the training data, which `overfit_batches` does not shuffle.
+    fn train_order(&self, epoch: u64) -> Order {
+        match (self.trainer.overfit(), self.trainer.compat) {
+            (None, _) => self.order(epoch),
+            (Some(_), Compat::None) => Order::Sequential,
+            (Some(_), Compat::Lightning) => Order::Pytorch { shuffle: false },
+        }
+    }
+
+    /// Calls a hook that belongs to no step and no epoch.
+    fn bare_hook(&mut self, hook: Hook, stage: Stage) -> Result<()> {
+        let mut cx = self.cx(stage, 0);
         self.work.hook(hook, &mut cx)?;
         match cx.logged.first() {
             Some((name, _)) => Err(Error::new(
@@ -362,64 +389,22 @@ impl Loop<'_> {
     fn epoch_hook(&mut self, hook: Hook, stage: Stage, metrics: &mut Metrics) -> Result<()> {
         let mut cx = self.cx(stage, 0);
         self.work.hook(hook, &mut cx)?;
-        cx.checked().map_err(|error| error.at(hook.name()))?;
+        cx.checked().map_err(|error| error.at(&hook.name()))?;
         metrics.extend(cx.logged.into_iter().map(|(name, value)| (name, value.read())));
         Ok(())
     }
+}
 
-    fn validate(&mut self, epoch: u64, metrics: &mut Metrics) -> Result<Pass> {
-        let _guard = tch::no_grad_guard();
-        self.state.store.mode.set_training(false);
-        self.watch(None, 0, |callback, run| callback.on_validation_epoch_start(run))?;
-        let mut logged = Metrics::new();
-        self.epoch_hook(Hook::ValidationEpochStart, Stage::Validate, &mut logged)?;
-        let order = self.order(epoch);
-        self.work.begin(Stage::Validate, order, 0)?;
-        let mut means = Means::new(self.state.progress.device);
-        let begun = Instant::now();
-        for batch in 0..self.val_batches {
-            let Some(len) = self.work.load() else { break };
-            let mut cx = self.cx(Stage::Validate, batch);
-            let done = len.and_then(|len| {
-                self.work.step(&mut cx)?;
-                cx.checked()?;
-                means.take(&mut cx, len);
-                Ok(())
-            });
-            done.map_err(|error| {
-                error.at(&format!(
-                    "validation batch {} of epoch {}{}",
-                    batch + 1,
-                    epoch + 1,
-                    self.work.shapes()
-                ))
-            })?;
-            let last = batch + 1 == self.val_batches;
-            let stopped = self.reporter.stopped();
-            if last || stopped || self.reporter.due() {
-                means.read()?;
-                let rate = (batch + 1) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-                self.reporter.step(
-                    Stage::Validate,
-                    epoch,
-                    batch + 1,
-                    self.val_batches,
-                    self.state.progress.step,
-                    means.newest(),
-                    rate,
-                );
-            }
-            if stopped && !last {
-                // Means over a part of the data would look like those of the other epochs.
-                return Ok(Pass::Cut);
-            }
-        }
-        logged.append(&mut means.means()?);
-        self.epoch_hook(Hook::ValidationEpochEnd, Stage::Validate, &mut logged)?;
-        self.log(&logged)?;
-        metrics.append(&mut logged);
-        self.metrics.extend(metrics.clone());
-        self.watch(None, 0, |callback, run| callback.on_validation_epoch_end(run))?;
-        Ok(Pass::Whole)
+/// Where something happened, with more in brackets: `batch 3 of epoch 1 (step 3, shapes [32, 4], [32])`.
+fn place(what: &str, more: &[String]) -> String {
+    let more: Vec<&str> = more
+        .iter()
+        .map(String::as_str)
+        .filter(|text| !text.is_empty())
+        .collect();
+    if more.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what} ({})", more.join(", "))
     }
 }

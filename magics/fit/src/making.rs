@@ -4,8 +4,10 @@ use crate::error::{Error, Kind, Result};
 use crate::looping::Progress;
 use crate::optim::{Optim, Optimizer};
 use crate::path::Store;
+use crate::precision::Precision;
 use crate::trainer::{Trainer, device_name};
-use lightcell_events::run::Status;
+use lightcell_events::run::{Stage, Status};
+use tch::Tensor;
 
 /// A device, a seed and a place for parameters: what a model is made on.
 ///
@@ -24,21 +26,28 @@ pub(crate) fn begin(trainer: &Trainer) -> Result<(Store, Progress)> {
         status: Status::Completed,
         partial: None,
         callbacks: serde_json::Value::Null,
+        precision: precision(trainer, Precision::default(), device),
+        scaler: None,
     };
     Ok((Store::new(device), progress))
 }
 
-/// Checks the parameters that a model registered.
+fn precision(trainer: &Trainer, now: Precision, device: tch::Device) -> Precision {
+    let precision = trainer.precision.unwrap_or(now);
+    precision.on(device, trainer.grad_scaler.is_some())
+}
+
+/// Checks the parameters that a model registered, and makes them of the type that the run computes with.
 ///
 /// # Errors
 /// When two have one name, or there are none.
-pub(crate) fn check(store: &Store, model: &str) -> Result<()> {
+pub(crate) fn check(store: &Store, progress: &Progress, model: &str) -> Result<()> {
     store.check()?;
     if store.vars.trainable_variables().is_empty() {
         return Err(Error::new(Kind::Model, format!("{model} has no parameters to train"))
             .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"));
     }
-    Ok(())
+    progress.precision.convert(store)
 }
 
 /// The optimizer that the model asked for.
@@ -50,12 +59,12 @@ pub(crate) fn optimizer(optim: Result<Optim>, store: &Store) -> Result<Optimizer
     built.map_err(|error| error.at("configure_optimizers"))
 }
 
-/// Makes a trainer's seed and device hold for a model that is there already; gives the trainer with which it must be
+/// Makes a trainer's seed, device and precision hold for a model that is there already; gives the trainer with which it must be
 /// made anew, if it must.
 ///
 /// # Errors
 /// When the trainer's settings mean nothing, or a model that is trained would have to move.
-pub(crate) fn adjust(progress: &mut Progress, trainer: &Trainer) -> Result<Option<Trainer>> {
+pub(crate) fn adjust(progress: &mut Progress, store: &Store, trainer: &Trainer) -> Result<Option<Trainer>> {
     trainer.check()?;
     // `auto` stays where the model is.
     let device = if trainer.accelerator == "auto" {
@@ -65,7 +74,9 @@ pub(crate) fn adjust(progress: &mut Progress, trainer: &Trainer) -> Result<Optio
     };
     let seed = trainer.seed.unwrap_or(progress.seed);
     if progress.step == 0 && (device != progress.device || seed != progress.seed) {
+        let precision = trainer.precision.unwrap_or(progress.precision);
         let trainer = trainer.clone().seed(seed).accelerator(&device_name(device));
+        let trainer = trainer.precision(precision);
         return Ok(Some(trainer));
     }
     if device != progress.device {
@@ -76,6 +87,16 @@ pub(crate) fn adjust(progress: &mut Progress, trainer: &Trainer) -> Result<Optio
         );
         return Err(error.hint("`--restart` begins anew there"));
     }
+    let (now, then) = (progress.precision, precision(trainer, progress.precision, device));
+    if progress.step > 0 && now.weights() != then.weights() {
+        let error = Error::new(
+            Kind::Option,
+            format!("this run's parameters are those of precision {now} and cannot go on with {then}"),
+        );
+        return Err(error.hint("`--restart` begins anew with it"));
+    }
+    then.convert(store)?;
+    progress.precision = then;
     progress.seed = seed;
     Ok(None)
 }
@@ -89,4 +110,30 @@ pub(crate) fn own_name(full: &'static str) -> &'static str {
 /// Text of the hyperparameters as JSON; nothing when they are none.
 pub(crate) fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// The loader of a stage that is no training.
+///
+/// # Errors
+/// When the data cannot be loaded, or are not there.
+pub(crate) fn loader<L>(loader: Result<Option<L>>, stage: Stage) -> Result<L> {
+    let loader = loader.map_err(|error| error.at("the data cannot be loaded"))?;
+    let (data, hint) = match stage {
+        Stage::Test => ("test data", "`data.test(…)` adds them"),
+        Stage::Predict => (
+            "data to predict from",
+            "`data.test(…)` adds them, or a DataModule's `predict_dataloader`",
+        ),
+        _ => ("validation data", "`data.val(…)` adds them"),
+    };
+    loader.ok_or_else(|| Error::new(Kind::Data, format!("there are no {data}")).hint(hint))
+}
+
+/// A copy of all parameters and buffers.
+///
+/// # Errors
+/// When the device has no memory for it.
+pub(crate) fn kept(store: &Store) -> Result<Vec<(String, Tensor)>> {
+    let copy = |(name, tensor): (String, Tensor)| Ok((name, tensor.f_detach()?.copy()));
+    store.state_dict().into_iter().map(copy).collect()
 }

@@ -142,9 +142,10 @@ mod tests {
         let mut means = Means::new(device);
         for (batch, (value, len)) in [(1.0, 3), (5.0, 1)].into_iter().enumerate() {
             let mut cx = Step::new(Stage::Train, 0, batch as u64, batch as u64);
-            cx.log("a", &Tensor::from(value));
+            cx.logged.push(("a".to_owned(), Value::Tensor(Tensor::from(value))));
             cx.log("b", &(value * 2.0));
-            cx.log("c", &Tensor::from_slice(&[batch as i64]));
+            let c = Tensor::from_slice(&[batch as i64]);
+            cx.logged.push(("c".to_owned(), Value::Tensor(c)));
             means.take(&mut cx, len);
         }
         means

@@ -1,4 +1,9 @@
-//! The trait that a user's model implements, and what its steps get to see.
+//! The trait that a user's model implements.
+
+mod step;
+
+pub use step::{Loggable, Step, ValueBox};
+pub(crate) use step::{Value, number};
 
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
@@ -113,7 +118,7 @@ pub trait LightningModule: Sized + 'static {
         Fit::build(hparams, &crate::Trainer::new())
     }
 
-    /// Before the first batch of a run.
+    /// Before all else of a run, the check of the validation step included.
     ///
     /// # Errors
     /// Those of all hooks end the run; history and model are kept.
@@ -125,6 +130,20 @@ pub trait LightningModule: Sized + 'static {
     /// # Errors
     /// See [`on_fit_start`](LightningModule::on_fit_start).
     fn on_fit_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before the first epoch of a run.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_train_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// After the last epoch of a run that did not fail.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_train_end(&mut self, _cx: &mut Step) -> Result<()> {
         Ok(())
     }
     /// Before the first batch of an epoch. What this and the other hooks of an epoch log stands in the epoch's record.
@@ -141,7 +160,7 @@ pub trait LightningModule: Sized + 'static {
     fn on_train_epoch_end(&mut self, _cx: &mut Step) -> Result<()> {
         Ok(())
     }
-    /// Before the training step, with its batch.
+    /// Before the training step, with its batch. [`Step::skip_epoch`] leaves out this batch and the rest of the epoch.
     ///
     /// # Errors
     /// See [`on_fit_start`](LightningModule::on_fit_start).
@@ -153,6 +172,50 @@ pub trait LightningModule: Sized + 'static {
     /// # Errors
     /// See [`on_fit_start`](LightningModule::on_fit_start).
     fn on_train_batch_end(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before the gradients of the last optimizer step are set to zero, which is after the training step, as in
+    /// Lightning.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_before_zero_grad(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before the backward pass, with the loss; of a window of accumulated batches, its share.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_before_backward(&mut self, _loss: &Tensor, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// After the backward pass: the gradients of the batch are there, added to those of its window.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_after_backward(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before an optimizer step, and before gradients are clipped. LBFGS, which computes the loss several times in a
+    /// step, calls it once.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_before_optimizer_step(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Before a validation; also before the check ahead of the first epoch ([`Step::sanity_checking`]).
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_validation_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// After a validation.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_validation_end(&mut self, _cx: &mut Step) -> Result<()> {
         Ok(())
     }
     /// Before the first validation batch of an epoch.
@@ -169,144 +232,132 @@ pub trait LightningModule: Sized + 'static {
     fn on_validation_epoch_end(&mut self, _cx: &mut Step) -> Result<()> {
         Ok(())
     }
-}
-
-/// Where in the run a step is, and its logbook.
-#[derive(Debug)]
-pub struct Step {
-    pub(crate) stage: Stage,
-    pub(crate) epoch: u64,
-    pub(crate) batch: u64,
-    pub(crate) step: u64,
-    pub(crate) lr: f64,
-    pub(crate) logged: Vec<(String, Value)>,
-    /// The first thing that could not be logged.
-    pub(crate) fault: Option<Error>,
-}
-
-/// A logged value. A tensor is not read here: reading waits for the device.
-#[derive(Debug)]
-pub(crate) enum Value {
-    Tensor(Tensor),
-    Number(f64),
-}
-
-impl Value {
-    pub(crate) fn copy(&self) -> Value {
-        match self {
-            Value::Number(number) => Value::Number(*number),
-            Value::Tensor(tensor) => Value::Tensor(tensor.shallow_clone()),
-        }
+    /// Before the validation step, with its batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_validation_batch_start(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    pub(crate) fn read(&self) -> f64 {
-        match self {
-            Value::Number(number) => *number,
-            // Its size was checked when it was logged.
-            Value::Tensor(tensor) => f64::try_from(tensor.reshape([-1]).get(0)).unwrap_or(f64::NAN),
-        }
+    /// After the validation step.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_validation_batch_end(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-}
-
-/// What [`Step::log`] takes: a tensor with one element, or a number.
-pub trait Loggable {
-    #[doc(hidden)]
-    fn value(&self) -> ValueBox;
-}
-
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct ValueBox(pub(crate) Value);
-
-impl Loggable for Tensor {
-    fn value(&self) -> ValueBox {
-        ValueBox(Value::Tensor(self.detach()))
+    /// Before a test.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_test_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-}
-
-macro_rules! loggable_numbers {
-    ($($number:ty),*) => {
-        $(impl Loggable for $number {
-            fn value(&self) -> ValueBox {
-                ValueBox(Value::Number(*self as f64))
-            }
-        })*
-    };
-}
-
-loggable_numbers!(f64, f32, i64, u64, i32, usize);
-
-impl Step {
-    pub(crate) fn new(stage: Stage, epoch: u64, batch: u64, step: u64) -> Step {
-        Step {
-            stage,
-            epoch,
-            batch,
-            step,
-            lr: f64::NAN,
-            logged: Vec::new(),
-            fault: None,
-        }
+    /// After a test.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_test_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// With the learning rate of the next optimizer step.
-    pub(crate) fn with_lr(mut self, lr: f64) -> Step {
-        self.lr = lr;
-        self
+    /// Before the first test batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_test_epoch_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes. A tensor is read later,
-    /// so that the device need not be waited for; one with several elements ends the run with an error.
-    pub fn log(&mut self, name: &str, value: &impl Loggable) {
-        self.take(name, value.value());
+    /// After the last test batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_test_epoch_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    // Not generic, so that it is compiled here and not in each cell.
-    fn take(&mut self, name: &str, ValueBox(value): ValueBox) {
-        if let Value::Tensor(tensor) = &value
-            && (!tensor.defined() || tensor.numel() != 1)
-        {
-            let size = if tensor.defined() { tensor.size() } else { vec![0] };
-            self.fault.get_or_insert_with(|| {
-                Error::new(
-                    Kind::Shape,
-                    format!("`{name}` cannot be logged: it must have one element, not the shape {size:?}"),
-                )
-                .hint(format!("log its mean: `cx.log(\"{name}\", &value.mean(Kind::Float))`"))
-            });
-            return;
-        }
-        self.logged.push((name.to_owned(), value));
+    /// Before the test step, with its batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_test_batch_start(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// What could not be logged, as an error.
-    pub(crate) fn checked(&mut self) -> Result<()> {
-        self.fault.take().map_or(Ok(()), Err)
+    /// After the test step.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_test_batch_end(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// 0-based epoch.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
+    /// Before predictions.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_predict_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// 0-based batch in this loop.
-    pub fn batch_idx(&self) -> u64 {
-        self.batch
+    /// After predictions.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_predict_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// Learning rate of the next optimizer step, of the parameters that are in no group. `cx.log("lr", &cx.lr())` puts it
-    /// into the history.
-    pub fn lr(&self) -> f64 {
-        self.lr
+    /// Before the first prediction batch. Nothing is logged in predictions.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_predict_epoch_start(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// Optimizer steps since the beginning.
-    pub fn global_step(&self) -> u64 {
-        self.step
+    /// After the last prediction batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_predict_epoch_end(&mut self, _cx: &mut Step) -> Result<()> {
+        Ok(())
     }
-
-    /// The loop.
-    pub fn stage(&self) -> Stage {
-        self.stage
+    /// Before the prediction step, with its batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_predict_batch_start(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// After the prediction step.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_predict_batch_end(&mut self, _batch: &Self::Batch, _cx: &mut Step) -> Result<()> {
+        Ok(())
+    }
+    /// Changes a batch before it goes to the device.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_before_batch_transfer(&mut self, batch: Self::Batch, _stage: Stage) -> Result<Self::Batch> {
+        Ok(batch)
+    }
+    /// Changes a batch on the device, before the step: noise, flips, normalisation. In training, random numbers drawn here
+    /// are a function of seed, epoch and batch.
+    ///
+    /// # Errors
+    /// See [`on_fit_start`](LightningModule::on_fit_start).
+    fn on_after_batch_transfer(&mut self, batch: Self::Batch, _stage: Stage) -> Result<Self::Batch> {
+        Ok(batch)
+    }
+    /// Adds what a checkpoint is to keep of the model beside its parameters: `state["seen"] = self.seen.into()`.
+    ///
+    /// # Errors
+    /// The checkpoint is not written.
+    fn on_save_checkpoint(&self, _state: &mut serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+    /// Takes back what [`on_save_checkpoint`](LightningModule::on_save_checkpoint) added, when a run goes on from a checkpoint
+    /// or is judged by one; the parameters are loaded then. What is not there reads as `null`.
+    ///
+    /// # Errors
+    /// The run does not begin.
+    fn on_load_checkpoint(&mut self, _state: &serde_json::Value) -> Result<()> {
+        Ok(())
     }
 }

@@ -1,11 +1,14 @@
-//! Where a run's events go: to the notebook's kernel, or as a line to the terminal.
+//! Where a run's events go: to the notebook's kernel, or to the terminal.
+
+mod terminal;
+
+use terminal::Terminal;
 
 use crate::error::Error;
 use crate::history::EpochRecord;
 use crate::looping::Progress;
 use lightcell_events::run::{self, Level, Metrics, RunEvent, Stage, Status};
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Shortest time between two step events.
@@ -34,7 +37,7 @@ impl Outside {
 pub(crate) struct Reporter {
     run: String,
     sent: Option<Instant>,
-    width: usize,
+    terminal: Terminal,
     outside: Outside,
     warned: BTreeSet<String>,
 }
@@ -47,7 +50,7 @@ impl Reporter {
         Reporter {
             run,
             sent: None,
-            width: 0,
+            terminal: Terminal::default(),
             outside,
             warned: BTreeSet::new(),
         }
@@ -69,7 +72,7 @@ impl Reporter {
 
     pub fn send(&mut self, event: &RunEvent) {
         if !(self.outside.emit)(event) {
-            self.terminal(event);
+            self.terminal.show(event);
         }
     }
 
@@ -129,53 +132,6 @@ impl Reporter {
             error: error.map(|error| error.message().to_owned()),
             hint: error.and_then(|error| error.hint_text().map(str::to_owned)),
         });
-    }
-
-    fn terminal(&mut self, event: &RunEvent) {
-        let text = |metrics: &Metrics| {
-            metrics
-                .iter()
-                .map(|(name, value)| format!("{name} {value:.4}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        match event {
-            RunEvent::Step {
-                stage: Stage::Train,
-                epoch,
-                batch,
-                batches,
-                rate,
-                metrics,
-                ..
-            } if std::io::stderr().is_terminal() => {
-                let line = format!(
-                    "epoch {} · batch {batch}/{batches} · {rate:.0} it/s · {}",
-                    epoch + 1,
-                    text(metrics)
-                );
-                eprint!("\r{line:<width$}", width = self.width);
-                self.width = line.chars().count();
-                let _ = std::io::stderr().flush();
-            }
-            RunEvent::Epoch {
-                epoch,
-                metrics,
-                seconds,
-                ..
-            } => {
-                self.line(&format!("epoch {} · {} · {seconds:.2} s", epoch + 1, text(metrics)));
-            }
-            RunEvent::Note { text, .. } => self.line(text),
-            _ => {}
-        }
-    }
-
-    /// A line of its own, over the progress line if there is one.
-    fn line(&mut self, line: &str) {
-        let back = if self.width > 0 { "\r" } else { "" };
-        eprintln!("{back}{line:<width$}", width = self.width);
-        self.width = 0;
     }
 }
 

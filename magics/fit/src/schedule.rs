@@ -236,6 +236,13 @@ impl Scheduler {
             _ => state.epochs >= state.total_epochs,
         };
         let spans = matches!(&self.plan.schedule, Some(Schedule { form: Form::Curve(curve), .. }) if curve.spans_run());
+        if spans && (steps, epochs) == (u64::MAX, u64::MAX) {
+            return Err(Error::new(
+                Kind::Option,
+                "the schedule spans the run, and nothing says how long the run is",
+            )
+            .hint("set max_epochs or max_steps, or the schedule's own length"));
+        }
         if over && spans {
             (state.steps, state.epochs) = (0, 0);
         }
@@ -256,6 +263,11 @@ impl Scheduler {
 
     pub fn after_step(&mut self) {
         self.state.steps += 1;
+    }
+
+    /// A step of the run was left out: the schedule stays where it is, and one that spans its run has one step less to go.
+    pub fn after_skipped_step(&mut self) {
+        self.state.total_steps = self.state.total_steps.saturating_sub(1).max(self.state.steps);
     }
 
     pub fn after_epoch(&mut self) {

@@ -4,64 +4,116 @@
 use crate::batch::Batch;
 use crate::data::{Batches, DataLoader, DataModule, Order};
 use crate::error::{Error, Kind, Result};
-use crate::looping::{Hook, Work};
+use crate::looping::{Hook, Work, word};
 use crate::module::{LightningModule, Step};
+use crate::precision::Precision;
 use lightcell_events::run::Stage;
+use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::{Device, Tensor};
+
+/// A loader, and its pass that is under way.
+struct Source<B: Batch> {
+    loader: Option<DataLoader<B>>,
+    pass: Option<Batches<B>>,
+}
+
+impl<B: Batch> Source<B> {
+    fn new(loader: Option<DataLoader<B>>) -> Source<B> {
+        Source { loader, pass: None }
+    }
+}
 
 pub(crate) struct Steps<'a, M: LightningModule> {
     module: &'a mut M,
     device: Device,
-    train: DataLoader<M::Batch>,
-    val: Option<DataLoader<M::Batch>>,
-    batches: Option<Batches<M::Batch>>,
+    precision: Precision,
+    train: Source<M::Batch>,
+    /// Of the other stage, whichever that is.
+    other: Source<M::Batch>,
     batch: Option<M::Batch>,
 }
 
 impl<'a, M: LightningModule> Steps<'a, M> {
+    /// For training and validation.
+    ///
     /// # Errors
     /// When the data module panics.
-    pub fn new<D: DataModule<Batch = M::Batch>>(module: &'a mut M, device: Device, data: &D) -> Result<Steps<'a, M>> {
+    pub fn new<D: DataModule<Batch = M::Batch>>(
+        module: &'a mut M,
+        device: Device,
+        precision: Precision,
+        data: &D,
+    ) -> Result<Steps<'a, M>> {
         let (train, val) = guarded(|| Ok((data.train_dataloader(), data.val_dataloader())))
             .map_err(|error| error.at("the data cannot be loaded"))?;
-        Ok(Steps {
+        let mut steps = Steps::over(module, device, precision, val);
+        steps.train = Source::new(Some(train));
+        Ok(steps)
+    }
+
+    /// For one stage that is no training.
+    pub fn over(
+        module: &'a mut M,
+        device: Device,
+        precision: Precision,
+        loader: Option<DataLoader<M::Batch>>,
+    ) -> Steps<'a, M> {
+        Steps {
             module,
             device,
-            train,
-            val,
-            batches: None,
+            precision,
+            train: Source::new(None),
+            other: Source::new(loader),
             batch: None,
-        })
+        }
+    }
+
+    fn source(&mut self, stage: Stage) -> &mut Source<M::Batch> {
+        match stage {
+            Stage::Train => &mut self.train,
+            _ => &mut self.other,
+        }
     }
 }
 
 impl<M: LightningModule> Work for Steps<'_, M> {
     fn batches(&self, stage: Stage) -> u64 {
-        match stage {
-            Stage::Train => self.train.len() as u64,
-            _ => self.val.as_ref().map_or(0, |val| val.len() as u64),
-        }
+        let source = match stage {
+            Stage::Train => &self.train,
+            _ => &self.other,
+        };
+        source.loader.as_ref().map_or(0, |loader| loader.len() as u64)
     }
 
     fn begin(&mut self, stage: Stage, order: Order, skip: u64) -> Result<()> {
-        self.batches = match stage {
-            Stage::Train => Some(self.train.pass(order)?),
-            _ => self.val.as_ref().map(|val| val.pass(order)).transpose()?,
-        };
-        if let Some(batches) = &mut self.batches {
-            batches.skip_batches(skip);
+        let source = self.source(stage);
+        let mut pass = source.loader.as_ref().map(|loader| loader.pass(order)).transpose()?;
+        if let Some(pass) = &mut pass {
+            pass.skip_batches(skip);
         }
+        source.pass = pass;
         Ok(())
     }
 
-    fn load(&mut self) -> Option<Result<i64>> {
+    fn load(&mut self, stage: Stage) -> Option<Result<i64>> {
         self.batch = None;
-        let (batches, device) = (self.batches.as_mut()?, self.device);
-        let loaded = guarded(|| {
-            let Some(batch) = batches.next() else { return Ok(None) };
-            let batch = batch?.to_device(device)?;
-            Ok(Some((batch.len(), batch)))
+        let (device, precision) = (self.device, self.precision);
+        let Some(pass) = &mut self.source(stage).pass else {
+            return None;
+        };
+        let loaded = guarded(|| pass.next().transpose());
+        let module = &mut *self.module;
+        let loaded = loaded.and_then(|batch| {
+            let Some(batch) = batch else { return Ok(None) };
+            let batch = hooked("on_before_batch_transfer", || {
+                module.on_before_batch_transfer(batch, stage)
+            })?;
+            let batch = guarded(|| precision.input(batch)?.to_device(device))?;
+            let batch = hooked("on_after_batch_transfer", || {
+                module.on_after_batch_transfer(batch, stage)
+            })?;
+            guarded(|| Ok(Some((batch.len(), batch))))
         });
         match loaded {
             Ok(Some((len, batch))) => {
@@ -75,45 +127,122 @@ impl<M: LightningModule> Work for Steps<'_, M> {
 
     fn step(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
         let Some(batch) = &self.batch else { return Ok(None) };
-        guarded(|| match cx.stage {
+        let module = &mut *self.module;
+        let (stage, device, precision) = (cx.stage, self.device, self.precision);
+        let within = |edge: &'static str| move |error: Error| error.at(&format!("on_{}_batch_{edge}", word(stage)));
+        guarded(|| match stage {
             Stage::Train => {
-                self.module
-                    .on_train_batch_start(batch, cx)
-                    .map_err(|error| error.at("on_train_batch_start"))?;
-                self.module.training_step(batch, cx).map(Some)
+                module.on_train_batch_start(batch, cx).map_err(within("start"))?;
+                if cx.skip {
+                    return Ok(None);
+                }
+                precision.within(device, || module.training_step(batch, cx)).map(Some)
             }
-            _ => self.module.validation_step(batch, cx).map(|()| None),
+            Stage::Validate => {
+                module.on_validation_batch_start(batch, cx).map_err(within("start"))?;
+                precision.within(device, || module.validation_step(batch, cx))?;
+                module.on_validation_batch_end(batch, cx).map_err(within("end"))?;
+                Ok(None)
+            }
+            Stage::Test => {
+                module.on_test_batch_start(batch, cx).map_err(within("start"))?;
+                precision.within(device, || module.test_step(batch, cx))?;
+                module.on_test_batch_end(batch, cx).map_err(within("end"))?;
+                Ok(None)
+            }
+            Stage::Predict => {
+                module.on_predict_batch_start(batch, cx).map_err(within("start"))?;
+                let predicted = precision.within(device, || module.predict_step(batch, cx))?;
+                module.on_predict_batch_end(batch, cx).map_err(within("end"))?;
+                Ok(Some(predicted))
+            }
         })
     }
 
     fn again(&mut self, cx: &mut Step) -> Result<Option<Tensor>> {
         let Some(batch) = &self.batch else { return Ok(None) };
-        guarded(|| self.module.training_step(batch, cx).map(Some))
+        guarded(|| {
+            let _autocast = self.precision.enter(self.device)?;
+            self.module.training_step(batch, cx).map(Some)
+        })
     }
 
     fn shapes(&self) -> String {
         self.batch.as_ref().map(shapes).unwrap_or_default()
     }
 
-    fn hook(&mut self, hook: Hook, cx: &mut Step) -> Result<()> {
-        let (module, batch) = (&mut *self.module, &self.batch);
-        let called = guarded(|| match (hook, batch) {
-            (Hook::FitStart, _) => module.on_fit_start(cx),
-            (Hook::FitEnd, _) => module.on_fit_end(cx),
-            (Hook::TrainEpochStart, _) => module.on_train_epoch_start(cx),
-            (Hook::TrainEpochEnd, _) => module.on_train_epoch_end(cx),
-            (Hook::TrainBatchEnd, Some(batch)) => module.on_train_batch_end(batch, cx),
-            (Hook::TrainBatchEnd, None) => Ok(()),
-            (Hook::ValidationEpochStart, _) => module.on_validation_epoch_start(cx),
-            (Hook::ValidationEpochEnd, _) => module.on_validation_epoch_end(cx),
-        });
-        called.map_err(|error| error.at(hook.name()))
+    fn is_finite(&self) -> bool {
+        let batch = self.batch.as_ref();
+        batch.is_none_or(|batch| guarded(|| Ok(batch.is_finite())).unwrap_or(true))
     }
+
+    fn hook(&mut self, hook: Hook, cx: &mut Step) -> Result<()> {
+        use Stage::{Predict, Test, Train, Validate};
+        let (module, batch) = (&mut *self.module, &self.batch);
+        let called = guarded(|| match hook {
+            Hook::FitStart => module.on_fit_start(cx),
+            Hook::FitEnd => module.on_fit_end(cx),
+            Hook::Start(Train) => module.on_train_start(cx),
+            Hook::Start(Validate) => module.on_validation_start(cx),
+            Hook::Start(Test) => module.on_test_start(cx),
+            Hook::Start(Predict) => module.on_predict_start(cx),
+            Hook::End(Train) => module.on_train_end(cx),
+            Hook::End(Validate) => module.on_validation_end(cx),
+            Hook::End(Test) => module.on_test_end(cx),
+            Hook::End(Predict) => module.on_predict_end(cx),
+            Hook::EpochStart(Train) => module.on_train_epoch_start(cx),
+            Hook::EpochStart(Validate) => module.on_validation_epoch_start(cx),
+            Hook::EpochStart(Test) => module.on_test_epoch_start(cx),
+            Hook::EpochStart(Predict) => module.on_predict_epoch_start(cx),
+            Hook::EpochEnd(Train) => module.on_train_epoch_end(cx),
+            Hook::EpochEnd(Validate) => module.on_validation_epoch_end(cx),
+            Hook::EpochEnd(Test) => module.on_test_epoch_end(cx),
+            Hook::EpochEnd(Predict) => module.on_predict_epoch_end(cx),
+            Hook::TrainBatchEnd => batch
+                .as_ref()
+                .map_or(Ok(()), |batch| module.on_train_batch_end(batch, cx)),
+            Hook::BeforeZeroGrad => module.on_before_zero_grad(cx),
+            Hook::BeforeBackward(loss) => module.on_before_backward(loss, cx),
+            Hook::AfterBackward => module.on_after_backward(cx),
+            Hook::BeforeOptimizerStep => module.on_before_optimizer_step(cx),
+        });
+        called.map_err(|error| error.at(&hook.name()))
+    }
+
+    fn save(&self) -> Result<Value> {
+        saved(self.module)
+    }
+
+    fn load_saved(&mut self, state: &Value) -> Result<()> {
+        load_saved(self.module, state)
+    }
+}
+
+/// What a checkpoint is to keep of a module beside its parameters.
+///
+/// # Errors
+/// The hook's own.
+pub(crate) fn saved<M: LightningModule>(module: &M) -> Result<Value> {
+    let mut state = Value::Object(serde_json::Map::new());
+    hooked("on_save_checkpoint", || module.on_save_checkpoint(&mut state))?;
+    Ok(state)
+}
+
+/// Gives a module back what a checkpoint kept of it.
+///
+/// # Errors
+/// The hook's own.
+pub(crate) fn load_saved<M: LightningModule>(module: &mut M, state: &Value) -> Result<()> {
+    hooked("on_load_checkpoint", || module.on_load_checkpoint(state))
 }
 
 /// A batch's shapes for a message, which is no place to fail.
 pub(crate) fn shapes<B: Batch>(batch: &B) -> String {
-    guarded(|| Ok(format!(" (shapes {})", batch.shapes()))).unwrap_or_default()
+    guarded(|| Ok(format!("shapes {}", batch.shapes()))).unwrap_or_default()
+}
+
+fn hooked<T>(name: &str, code: impl FnOnce() -> Result<T>) -> Result<T> {
+    guarded(code).map_err(|error| error.at(name))
 }
 
 /// Runs the user's code; a panic in it (tch's own are libtorch's errors) becomes an error.

@@ -5,11 +5,16 @@ use crate::prelude::*;
 use lightcell_events::run::Status;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod evaluating;
 mod events;
+mod faults;
 mod hooks;
 mod limits;
+mod names;
 mod optimizers;
+mod precision;
 mod resume;
+mod validating;
 
 /// libtorch's random generator is one for the process: tests that draw from it take turns.
 pub(crate) fn in_turn() -> MutexGuard<'static, ()> {
@@ -195,7 +200,7 @@ fn what_a_step_does_wrong_is_said_with_place_and_shapes() {
     let _turn = in_turn();
     assert_eq!(
         with_fault(1).message(),
-        "batch 4 of epoch 1 (shapes [32, 4], [32]): panic: boom"
+        "batch 4 of epoch 1 (step 4, shapes [32, 4], [32]): panic: boom"
     );
     let nan = with_fault(2);
     assert!(
@@ -206,7 +211,7 @@ fn what_a_step_does_wrong_is_said_with_place_and_shapes() {
     assert!(nan.hint_text().unwrap().starts_with("a learning rate that is too high"));
     assert_eq!(
         with_fault(3).message(),
-        "batch 1 of epoch 1 (shapes [32, 4], [32]): the loss must have one element, not the shape [32, 2]"
+        "batch 1 of epoch 1 (step 1, shapes [32, 4], [32]): the loss must have one element, not the shape [32, 2]"
     );
     assert!(
         with_fault(4)
@@ -234,11 +239,11 @@ fn wrong_data_are_said_in_plain_words() {
     let labels = |value: i64| Tensor::full([10], value, (Kind::Int64, Device::Cpu));
     assert_eq!(
         fit(Tensor::zeros([10, 5], cpu), labels(0)).message(),
-        "batch 1 of epoch 1 (shapes [10, 5], [10]): shapes do not fit: the input is 10x5, the layer's weight 4x16"
+        "batch 1 of epoch 1 (step 1, shapes [10, 5], [10]): shapes do not fit: the input is 10x5, the layer's weight 4x16"
     );
     assert_eq!(
         fit(Tensor::zeros([10, 4], cpu), labels(7)).message(),
-        "batch 1 of epoch 1 (shapes [10, 4], [10]): label 7 is outside of the model's classes"
+        "batch 1 of epoch 1 (step 1, shapes [10, 4], [10]): label 7 is outside of the model's classes"
     );
     assert_eq!(
         fit(

@@ -1,8 +1,13 @@
 //! The settings of a run, under PyTorch Lightning's names.
 
+mod evaluating;
 mod files;
 mod limits;
+mod numbers;
+mod switches;
+mod validation;
 
+pub(crate) use evaluating::joined;
 pub(crate) use limits::Duration;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
@@ -10,6 +15,8 @@ use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::fit::Fit;
 use crate::module::LightningModule;
+use crate::precision::Precision;
+use crate::scaler::GradScaler;
 use serde::Deserialize;
 use std::path::PathBuf;
 use tch::{Cuda, Device};
@@ -88,7 +95,7 @@ pub enum Compat {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Trainer {
-    pub(crate) max_epochs: u64,
+    pub(crate) max_epochs: Option<i64>,
     pub(crate) max_steps: i64,
     pub(crate) limit_train_batches: Limit,
     pub(crate) limit_val_batches: Limit,
@@ -105,11 +112,22 @@ pub struct Trainer {
     pub(crate) min_epochs: u64,
     pub(crate) min_steps: u64,
     pub(crate) max_time: Option<Duration>,
-    pub(crate) check_val_every_n_epoch: u64,
+    pub(crate) check_val_every_n_epoch: Option<u64>,
+    pub(crate) val_check_interval: Limit,
+    pub(crate) num_sanity_val_steps: i64,
+    pub(crate) overfit_batches: Limit,
+    pub(crate) limit_test_batches: Limit,
+    pub(crate) limit_predict_batches: Limit,
+    pub(crate) deterministic: bool,
+    pub(crate) benchmark: Option<bool>,
+    pub(crate) detect_anomaly: bool,
     pub(crate) logger: Option<LoggerName>,
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
+    pub(crate) precision: Option<Precision>,
+    #[serde(skip)]
+    pub(crate) grad_scaler: Option<GradScaler>,
     #[serde(skip)]
     pub(crate) callbacks: Callbacks,
 }
@@ -117,7 +135,7 @@ pub struct Trainer {
 impl Default for Trainer {
     fn default() -> Trainer {
         Trainer {
-            max_epochs: 10,
+            max_epochs: None,
             max_steps: -1,
             limit_train_batches: Limit::Fraction(1.0),
             limit_val_batches: Limit::Fraction(1.0),
@@ -134,11 +152,21 @@ impl Default for Trainer {
             min_epochs: 0,
             min_steps: 0,
             max_time: None,
-            check_val_every_n_epoch: 1,
+            check_val_every_n_epoch: Some(1),
+            val_check_interval: Limit::Fraction(1.0),
+            num_sanity_val_steps: 2,
+            overfit_batches: Limit::Fraction(0.0),
+            limit_test_batches: Limit::Fraction(1.0),
+            limit_predict_batches: Limit::Fraction(1.0),
+            deterministic: false,
+            benchmark: None,
+            detect_anomaly: false,
             logger: None,
             log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,
+            precision: None,
+            grad_scaler: None,
             callbacks: Callbacks::default(),
         }
     }
@@ -159,20 +187,6 @@ impl Trainer {
             .map_err(|error| Error::new(Kind::Option, format!("the run's settings cannot be read: {error}")))?;
         let batches = trainer.fast_dev_run.unwrap_or(0);
         Ok(trainer.fast_dev_run(batches))
-    }
-
-    /// Epochs to train; 10.
-    #[must_use]
-    pub fn max_epochs(mut self, epochs: u64) -> Trainer {
-        self.max_epochs = epochs;
-        self
-    }
-
-    /// Optimizer steps of this run after which to end, should its epochs not end before; -1 for no limit.
-    #[must_use]
-    pub fn max_steps(mut self, steps: i64) -> Trainer {
-        self.max_steps = steps;
-        self
     }
 
     /// Training batches in an epoch: `10` or `0.5`; `1.0`.
@@ -276,6 +290,10 @@ impl Trainer {
         for (name, limit) in [
             ("limit-train-batches", self.limit_train_batches),
             ("limit-val-batches", self.limit_val_batches),
+            ("limit-test-batches", self.limit_test_batches),
+            ("limit-predict-batches", self.limit_predict_batches),
+            ("overfit-batches", self.overfit_batches),
+            ("val-check-interval", self.val_check_interval),
         ] {
             if let Limit::Fraction(share) = limit
                 && !(0.0..=1.0).contains(&share)
@@ -284,17 +302,24 @@ impl Trainer {
                     .hint("a whole number counts batches, a number between 0.0 and 1.0 is a share of them"));
             }
         }
-        if self.max_steps < -1 {
-            return Err(
-                Error::new(Kind::Option, format!("max-steps cannot be {}", self.max_steps)).hint("-1 is no limit"),
-            );
+        for (name, value) in [
+            ("max-epochs", self.max_epochs.unwrap_or(0)),
+            ("max-steps", self.max_steps),
+        ] {
+            if value < -1 {
+                return Err(Error::new(Kind::Option, format!("{name} cannot be {value}")).hint("-1 is no limit"));
+            }
+        }
+        if self.num_sanity_val_steps < -1 {
+            let error = format!("num-sanity-val-steps cannot be {}", self.num_sanity_val_steps);
+            return Err(Error::new(Kind::Option, error).hint("-1 checks all validation batches, 0 none"));
         }
         if self.accumulate_grad_batches == 0 {
             return Err(
                 Error::new(Kind::Option, "accumulate-grad-batches cannot be 0").hint("1 makes a step of each batch")
             );
         }
-        if self.check_val_every_n_epoch == 0 {
+        if self.check_val_every_n_epoch == Some(0) {
             return Err(Error::new(Kind::Option, "check-val-every-n-epoch cannot be 0")
                 .hint("1 validates after each epoch; `limit-val-batches 0` never does"));
         }
@@ -304,20 +329,24 @@ impl Trainer {
             return Err(Error::new(Kind::Option, format!("gradient-clip-val cannot be {value}"))
                 .hint("it is above 0, usually near 1; 0 does not clip"));
         }
-        Ok(())
+        self.check_scaler()
     }
 
     pub(crate) fn device(&self) -> Result<Device> {
         let name = self.accelerator.as_str();
+        // Before libtorch is asked. Where it fails, there is no device.
+        let loaded = if name == "cpu" {
+            Ok(false)
+        } else {
+            lightcell_torch::load_cuda()
+        };
         let missing = || {
-            Error::new(
-                Kind::Device,
-                format!(
-                    "there is no {name} device: libtorch sees {} CUDA devices",
-                    Cuda::device_count()
-                ),
-            )
-            .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
+            let why = match &loaded {
+                Err(error) => error.to_string(),
+                Ok(_) => format!("libtorch sees {} CUDA devices", Cuda::device_count()),
+            };
+            Error::new(Kind::Device, format!("there is no {name} device: {why}"))
+                .hint("`%gpu` says what is missing; `--accelerator cpu` trains on the CPU")
         };
         let (kind, index) = name.split_once(':').unwrap_or((name, ""));
         let index = match index {
@@ -377,6 +406,10 @@ mod tests {
         assert_eq!(
             error(r#"{"limit_train_batches": -3}"#),
             format!("limit-train-batches cannot be -3{hint}")
+        );
+        assert_eq!(
+            error(r#"{"max_epochs": -2}"#),
+            "max-epochs cannot be -2\nhint: -1 is no limit"
         );
         assert_eq!(
             error(r#"{"max_steps": -2}"#),

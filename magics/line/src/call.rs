@@ -434,11 +434,11 @@ mod tests {
         );
         assert_eq!(
             error("%fit Net data --epochs three"),
-            "`three` is no value for `--epochs`\nhint: a whole number: epochs to train"
+            "`three` is no value for `--epochs`\nhint: a whole number, or -1: epochs to train; -1: no limit, and so with --max-steps or --max-time alone"
         );
         assert_eq!(
             error("%fit Net data --epochs"),
-            "`--epochs` needs a value\nhint: a whole number: epochs to train"
+            "`--epochs` needs a value\nhint: a whole number, or -1: epochs to train; -1: no limit, and so with --max-steps or --max-time alone"
         );
         assert_eq!(error("%fit Net data --restart=1"), "`--restart` takes no value");
         assert_eq!(error("%fit"), "%fit needs MODEL\nhint: %fit MODEL DATA [flags]");

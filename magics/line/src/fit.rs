@@ -62,14 +62,19 @@ fn options(call: &Call) -> FitOptions {
     all
 }
 
+/// Flags that end a run by themselves: the default of `--max-epochs` is not for runs with one of them.
+const ENDS: [&str; 2] = ["--max-steps", "--max-time"];
+
 fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
     let given = call.value(flag.name);
-    let text = given.or((!flag.default.is_empty()).then_some(flag.default))?;
+    let ends = flag.name == "--max-epochs" && ENDS.iter().any(|name| call.value(name).is_some());
+    let text = given.or((!flag.default.is_empty() && !ends).then_some(flag.default))?;
     let value = match flag.kind {
         Kind::Switch => Value::Bool(true),
         Kind::Text => Value::String(text.to_owned()),
+        Kind::CountOrNone if text == "none" => Value::Null,
         // As typed: 1 is a count, 1.0 a share.
-        Kind::Count | Kind::Int | Kind::Number | Kind::Limit => {
+        Kind::Count | Kind::CountOrNone | Kind::Int | Kind::Number | Kind::Limit => {
             let whole = text.parse::<i64>().map(Value::from);
             whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()?
         }
@@ -99,9 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn epochs_have_no_default_where_steps_or_time_end_the_run() {
+        for line in ["%fit Net data --max-steps 7", "%fit Net data --max-time 00:00:01:00"] {
+            assert!(!fit(line).options.contains_key("max_epochs"), "{line}");
+        }
+        let options = fit("%fit Net data --max-steps 7 --epochs -1").options;
+        assert_eq!(
+            (&options["max_epochs"], &options["max_steps"]),
+            (&Value::from(-1), &Value::from(7))
+        );
+    }
+
+    #[test]
     fn flags_become_settings_with_their_types() {
         let line = "%fit Net data --limit-train-batches 1 --limit-val-batches 1.0 --device cuda:1 --seed 7 --restart \
-                    --gradient-clip-val 0.5 --accumulate-grad-batches 4";
+                    --gradient-clip-val 0.5 --accumulate-grad-batches 4 --precision bf16-mixed";
         let options = fit(line).options;
         assert_eq!(options["limit_train_batches"], Value::from(1));
         assert_eq!(options["limit_val_batches"].to_string(), "1.0");
@@ -119,7 +136,22 @@ mod tests {
         );
         assert_eq!(callback("model_checkpoint"), r#"{"mode":"max","monitor":"val_acc"}"#);
         assert!(!watched.contains_key("mode") && !watched.contains_key("patience"));
+        let line = "%fit Net data --check-val-every-n-epoch none --val-check-interval 500 --deterministic --num-sanity-val-steps -1";
+        let validating = serde_json::to_string(&fit(line).options).unwrap();
+        for part in [
+            r#""check_val_every_n_epoch":null"#,
+            r#""val_check_interval":500"#,
+            r#""deterministic":true"#,
+            r#""num_sanity_val_steps":-1"#,
+        ] {
+            assert!(validating.contains(part), "{part}: {validating}");
+        }
+        assert_eq!(
+            fit("%fit Net data --check-val-every-n-epoch 2").options["check_val_every_n_epoch"],
+            Value::from(2)
+        );
         assert_eq!(options["gradient_clip_val"], Value::from(0.5));
         assert_eq!(options["accumulate_grad_batches"], Value::from(4));
+        assert_eq!(options["precision"], Value::from("bf16-mixed"));
     }
 }

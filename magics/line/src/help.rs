@@ -178,11 +178,11 @@ mod tests {
         let page = help("%fit").unwrap();
         assert!(page.starts_with("%fit MODEL DATA [flags]: train a model"), "{page}");
         assert!(
-            page.contains("--max-epochs, --epochs       epochs to train [10]"),
+            page.contains("--max-epochs, --epochs       epochs to train; -1: no limit, and so with --max-steps or --max-time alone [10]"),
             "{page}"
         );
         assert_eq!(help("nothing"), None);
         assert!(lsmagic().contains("%gpu        show devices"));
-        assert!(markdown().contains("| `--max-epochs`, `--epochs` | 10 | epochs to train |"));
+        assert!(markdown().contains("| `--max-epochs`, `--epochs` | 10 | epochs to train; -1: no limit"));
     }
 }

@@ -65,6 +65,8 @@ pub enum Kind {
     Switch,
     /// A whole number from 0 on.
     Count,
+    /// A whole number from 0 on, or `none`.
+    CountOrNone,
     /// A whole number.
     Int,
     /// A number that is not negative.
@@ -81,6 +83,7 @@ impl Kind {
         match self {
             Kind::Switch => "nothing",
             Kind::Count => "a whole number",
+            Kind::CountOrNone => "a whole number, or none",
             Kind::Int => "a whole number, or -1",
             Kind::Number => "a number such as 0.5",
             Kind::Limit => "a number of batches such as 10, or a share such as 0.5",
@@ -93,6 +96,7 @@ impl Kind {
         match self {
             Kind::Switch => false,
             Kind::Count => value.parse::<u64>().is_ok(),
+            Kind::CountOrNone => value == "none" || value.parse::<u64>().is_ok(),
             Kind::Int => value.parse::<i64>().is_ok(),
             Kind::Number => value
                 .parse::<f64>()
@@ -204,9 +208,9 @@ pub const TABLE: &[Magic] = &[
             Flag {
                 name: "--max-epochs",
                 aliases: &["--epochs"],
-                kind: Kind::Count,
+                kind: Kind::Int,
                 default: "10",
-                about: "epochs to train",
+                about: "epochs to train; -1: no limit, and so with --max-steps or --max-time alone",
             },
             Flag {
                 name: "--max-steps",
@@ -272,6 +276,13 @@ pub const TABLE: &[Magic] = &[
                 about: "norm (the default) or value",
             },
             Flag {
+                name: "--precision",
+                aliases: &[],
+                kind: Kind::Text,
+                default: "",
+                about: "32-true, bf16-mixed, 16-mixed, 64-true, bf16-true or 16-true",
+            },
+            Flag {
                 name: "--min-epochs",
                 aliases: &[],
                 kind: Kind::Count,
@@ -295,9 +306,51 @@ pub const TABLE: &[Magic] = &[
             Flag {
                 name: "--check-val-every-n-epoch",
                 aliases: &[],
-                kind: Kind::Count,
+                kind: Kind::CountOrNone,
                 default: "",
-                about: "epochs from one validation to the next; 1",
+                about: "epochs from one validation to the next; 1; none: --val-check-interval counts across epochs",
+            },
+            Flag {
+                name: "--val-check-interval",
+                aliases: &[],
+                kind: Kind::Limit,
+                default: "",
+                about: "training batches from one validation to the next: 100, or a share of the epoch such as 0.25; 1.0",
+            },
+            Flag {
+                name: "--num-sanity-val-steps",
+                aliases: &[],
+                kind: Kind::Int,
+                default: "",
+                about: "validation batches to try before the first epoch; 2; -1: all",
+            },
+            Flag {
+                name: "--overfit-batches",
+                aliases: &[],
+                kind: Kind::Limit,
+                default: "",
+                about: "train and validate on so few batches, always the same, to see whether the model can learn them",
+            },
+            Flag {
+                name: "--deterministic",
+                aliases: &[],
+                kind: Kind::Switch,
+                default: "",
+                about: "the same numbers from the same seed, as far as libtorch can be told so",
+            },
+            Flag {
+                name: "--benchmark",
+                aliases: &[],
+                kind: Kind::Switch,
+                default: "",
+                about: "let cuDNN look for its fastest algorithms; for batches of one shape",
+            },
+            Flag {
+                name: "--detect-anomaly",
+                aliases: &[],
+                kind: Kind::Switch,
+                default: "",
+                about: "end where the backward pass first computes a NaN, and name the operation; slow",
             },
             Flag {
                 name: "--early-stopping",

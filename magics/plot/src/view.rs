@@ -92,14 +92,23 @@ impl RunRecord {
 
     /// Share of the run that is done.
     fn share(&self) -> f64 {
-        let all = (self.max_epochs - self.first_epoch.min(self.max_epochs)).max(1) as f64;
+        // A run whose length nobody knows: the share of its epoch.
+        let first = if self.max_epochs == u64::MAX {
+            self.current.as_ref().map_or(self.first_epoch, |now| now.epoch)
+        } else {
+            self.first_epoch
+        };
+        let all = if self.max_epochs == u64::MAX {
+            1.0
+        } else {
+            (self.max_epochs - first.min(self.max_epochs)).max(1) as f64
+        };
         match (&self.end, &self.current) {
             (Some(end), _) if end.status == Status::Completed => 1.0,
             (_, Some(now)) if now.stage == Stage::Train => {
-                ((now.epoch - self.first_epoch.min(now.epoch)) as f64 + now.batch as f64 / now.batches.max(1) as f64)
-                    / all
+                ((now.epoch - first.min(now.epoch)) as f64 + now.batch as f64 / now.batches.max(1) as f64) / all
             }
-            (_, Some(now)) => ((now.epoch + 1 - self.first_epoch.min(now.epoch)) as f64) / all,
+            (_, Some(now)) => ((now.epoch + 1 - first.min(now.epoch)) as f64) / all,
             _ => 0.0,
         }
     }
@@ -119,7 +128,7 @@ impl RunRecord {
             );
         }
         let Some(now) = &self.current else {
-            return format!("epoch {}/{}", self.first_epoch + 1, self.max_epochs);
+            return format!("epoch {}", self.of_all(self.first_epoch));
         };
         let loop_name = if now.stage == Stage::Train {
             "batch"
@@ -127,9 +136,8 @@ impl RunRecord {
             "validation batch"
         };
         let mut words = format!(
-            "epoch {}/{} · {loop_name} {}/{} · {:.0} it/s",
-            now.epoch + 1,
-            self.max_epochs,
+            "epoch {} · {loop_name} {}/{} · {:.0} it/s",
+            self.of_all(now.epoch),
             now.batch,
             now.batches,
             now.rate
@@ -143,8 +151,19 @@ impl RunRecord {
         words
     }
 
+    /// `3/10`, or `3` when nobody knows how many there are.
+    fn of_all(&self, epoch: u64) -> String {
+        match self.max_epochs {
+            u64::MAX => (epoch + 1).to_string(),
+            all => format!("{}/{all}", epoch + 1),
+        }
+    }
+
     /// From the epochs that are done, else from the rate.
     fn time_left(&self, now: &Current) -> Option<f64> {
+        if self.max_epochs == u64::MAX {
+            return None;
+        }
         let left = (1.0 - self.share()) * (self.max_epochs - self.first_epoch.min(self.max_epochs)) as f64;
         match self.epochs.last() {
             Some(_) => {
@@ -260,6 +279,19 @@ mod tests {
             "{}",
             record.text()
         );
+    }
+
+    #[test]
+    fn a_run_of_unknown_length_shows_its_epochs_share() {
+        let mut record = run(3, u64::MAX);
+        if let Some(now) = &mut record.current {
+            now.batch = 5;
+        }
+        let text = record.text();
+        let line = "[████████████············] epoch 3 · batch 5/10 · 123 it/s · train_loss 0.5000";
+        assert_eq!(text.lines().nth(1), Some(line));
+        let begun = run(0, u64::MAX).text();
+        assert_eq!(begun.lines().nth(1), Some("[························] epoch 1"));
     }
 
     #[test]

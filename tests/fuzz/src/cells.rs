@@ -236,7 +236,7 @@ pub fn flags(data: &[u8]) {
         let number = from.int_in_range(0..=1000u32).unwrap_or(0);
         let value = match flag.kind {
             Kind::Switch => String::new(),
-            Kind::Count | Kind::Int => number.to_string(),
+            Kind::Count | Kind::CountOrNone | Kind::Int => number.to_string(),
             Kind::Number | Kind::Limit => format!("{}", f64::from(number) / 1000.0),
             Kind::Text => word(&mut from),
         };

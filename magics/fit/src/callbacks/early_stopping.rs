@@ -143,8 +143,18 @@ impl EarlyStopping {
         self.state.reason
     }
 
+    /// Looks at the metric, and ends the run when that is due.
+    fn check(&mut self, run: &mut Run) -> Result<()> {
+        let value = monitored("EarlyStopping", &self.monitor, run)?;
+        if let Some(reason) = self.look(value, if run.within { "validations" } else { "epochs" }) {
+            self.state.stopped_epoch = run.epoch();
+            run.stop(format!("EarlyStopping: {reason}"));
+        }
+        Ok(())
+    }
+
     /// Looks at a value, in Lightning's order; a sentence when the run is to end.
-    fn look(&mut self, value: f64) -> Option<String> {
+    fn look(&mut self, value: f64, checks: &str) -> Option<String> {
         use EarlyStoppingReason as Reason;
         let (name, best) = (&self.monitor, self.state.best.unwrap_or(self.mode.worst()));
         let worse = |value: f64, limit: f64| self.mode.better(-value, -limit);
@@ -176,7 +186,7 @@ impl EarlyStopping {
             let wait = self.state.wait;
             (
                 Reason::PatienceExhausted,
-                format!("{name} has not improved for {wait} epochs; the best was {best:.4}"),
+                format!("{name} has not improved for {wait} {checks}; the best was {best:.4}"),
             )
         };
         self.state.reason = reason;
@@ -199,12 +209,11 @@ impl Callback for EarlyStopping {
     }
 
     fn on_train_epoch_end(&mut self, run: &mut Run) -> Result<()> {
-        let value = monitored("EarlyStopping", &self.monitor, run)?;
-        if let Some(reason) = self.look(value) {
-            self.state.stopped_epoch = run.epoch();
-            run.stop(format!("EarlyStopping: {reason}"));
-        }
-        Ok(())
+        if run.within { Ok(()) } else { self.check(run) }
+    }
+
+    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
+        if run.within { self.check(run) } else { Ok(()) }
     }
 
     fn monitors(&self) -> bool {

@@ -333,6 +333,15 @@ fn formatted(value: f64, format: &str) -> String {
     }
 }
 
+impl ModelCheckpoint {
+    fn save_of_epoch(&mut self, run: &mut Run) -> Result<()> {
+        if self.every_n_epochs > 0 && (run.epoch() + 1).is_multiple_of(self.every_n_epochs) {
+            self.save(run)?;
+        }
+        Ok(())
+    }
+}
+
 impl Callback for ModelCheckpoint {
     fn setup(&mut self, run: &mut Run) -> Result<()> {
         self.check()?;
@@ -360,10 +369,11 @@ impl Callback for ModelCheckpoint {
     }
 
     fn on_train_epoch_end(&mut self, run: &mut Run) -> Result<()> {
-        if self.every_n_epochs > 0 && (run.epoch() + 1).is_multiple_of(self.every_n_epochs) {
-            self.save(run)?;
-        }
-        Ok(())
+        if run.within { Ok(()) } else { self.save_of_epoch(run) }
+    }
+
+    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
+        if run.within { self.save_of_epoch(run) } else { Ok(()) }
     }
 
     fn monitors(&self) -> bool {

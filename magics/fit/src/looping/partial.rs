@@ -21,6 +21,10 @@ pub(crate) struct Partial {
     pub sums: Sums,
     /// The loss of the window so far.
     pub window_loss: f64,
+    /// Whether a validation is due before the next batch.
+    pub validate: bool,
+    /// What validations within the epoch gave.
+    pub validated: Metrics,
 }
 
 impl Partial {
@@ -41,6 +45,8 @@ impl Partial {
             "metrics": metrics(&self.metrics),
             "sums": sums,
             "window_loss": number(self.window_loss),
+            "validate": self.validate,
+            "validated": metrics(&self.validated),
         })
     }
 
@@ -55,6 +61,9 @@ impl Partial {
                 .map(|(name, pair)| Some((name.clone(), (from_number(&pair[0])?, from_number(&pair[1])?))))
                 .collect::<Option<_>>()?,
             window_loss: from_number(&value["window_loss"])?,
+            // A checkpoint of an earlier version has neither.
+            validate: value["validate"].as_bool().unwrap_or(false),
+            validated: from_metrics(&value["validated"]).unwrap_or_default(),
         })
     }
 }
@@ -75,6 +84,8 @@ mod tests {
                 ("c".to_owned(), (-1e-310, 64.0)),
             ]),
             window_loss: 2.0f64.sqrt(),
+            validate: true,
+            validated: Metrics::from([("val_loss".to_owned(), f64::NAN.max(0.3))]),
         };
         let text = partial.to_json().to_string();
         let back = Partial::from_json(&serde_json::from_str(&text).unwrap());

@@ -1,15 +1,18 @@
 //! One pass over the training data: batches, the windows of them that make an optimizer step, and their losses.
 
-use super::{Hook, Loop, Partial, Pass};
+use super::numbers::{backward, unscale};
+use super::streams::stream;
+use super::{Hook, Loop, Partial, Pass, place};
+use crate::callbacks::Action;
 use crate::error::{Error, Kind, Result};
 use crate::means::{self, Means};
-use crate::module::{Step, Value};
+use crate::module::{Step, Value, number};
 use crate::optim::Optimizer;
 use crate::steps::guarded;
 use crate::trainer::{ClipAlgorithm, Compat, Trainer};
 use lightcell_events::run::{Metrics, Stage};
 use std::time::Instant;
-use tch::{Device, Tensor};
+use tch::{Device, Kind as TKind, Tensor};
 
 /// On a device with a queue of its own, losses are read at most so many at a time.
 const PENDING: usize = 256;
@@ -58,6 +61,17 @@ pub(super) struct Pace {
     metrics: Metrics,
     /// What the last batch logged, when it is to be written down.
     row: Vec<(String, Value)>,
+    /// Whether a validation is due.
+    validate: bool,
+    /// What validations within the epoch gave.
+    validated: Metrics,
+}
+
+impl Pace {
+    /// Whether a validation is due.
+    pub(super) fn validates(&self) -> bool {
+        self.validate
+    }
 }
 
 impl Loop<'_> {
@@ -84,6 +98,8 @@ impl Loop<'_> {
             metrics: pace.metrics.clone(),
             sums: pace.means.sums().clone(),
             window_loss: window,
+            validate: pace.validate,
+            validated: pace.validated.clone(),
         })
     }
 
@@ -98,7 +114,7 @@ impl Loop<'_> {
             }
             let mut metrics = Metrics::new();
             self.watch(None, 0, |callback, run| callback.on_train_epoch_start(run))?;
-            self.epoch_hook(Hook::TrainEpochStart, Stage::Train, &mut metrics)?;
+            self.epoch_hook(Hook::EpochStart(Stage::Train), Stage::Train, &mut metrics)?;
             return Ok(Pace {
                 means: Means::new(device),
                 losses: Vec::new(),
@@ -106,6 +122,8 @@ impl Loop<'_> {
                 batch: 0,
                 metrics,
                 row: Vec::new(),
+                validate: false,
+                validated: Metrics::new(),
             });
         };
         // What was said of the part alone is said again of the whole.
@@ -130,6 +148,8 @@ impl Loop<'_> {
             batch: partial.batch,
             metrics: partial.metrics,
             row: Vec::new(),
+            validate: partial.validate,
+            validated: partial.validated,
         })
     }
 
@@ -137,8 +157,11 @@ impl Loop<'_> {
     pub(super) fn train(&mut self, epoch: u64, metrics: &mut Metrics, logged: &mut Metrics) -> Result<Pass> {
         self.state.store.mode.set_training(true);
         let mut pace = self.pace(epoch)?;
-        let order = self.order(epoch);
+        let order = self.train_order(epoch);
         let first = pace.batch;
+        if pace.validate && first < self.train_batches && !self.validate_within(epoch, &mut pace, Vec::new())? {
+            return Ok(Pass::Cut);
+        }
         self.work.begin(Stage::Train, order, first)?;
         let begun = Instant::now();
         for batch in first..self.train_batches {
@@ -150,22 +173,20 @@ impl Loop<'_> {
                 // epoch and batch: neither validation nor a run in two parts, wherever it was cut, moves it.
                 tch::manual_seed(stream(stream(self.state.progress.seed, epoch), batch) as i64);
             }
-            let Some(len) = self.work.load() else { break };
+            let Some(len) = self.work.load(Stage::Train) else { break };
             self.watch(None, batch, |callback, run| callback.on_train_batch_start(run))?;
             let accumulate = self.trainer.accumulate_grad_batches;
             let window = Window::of(batch, self.train_batches, accumulate, self.trainer.compat);
             let trained = len.and_then(|len| self.train_batch(batch, len, window, &mut pace));
             match trained {
-                Ok(()) => {}
+                Ok(true) => {}
+                Ok(false) => break,
                 // A loss that is no number is no fault of this batch alone.
                 Err(error) if error.kind() == Kind::NonFinite => return Err(error),
                 Err(error) => {
-                    return Err(error.at(&format!(
-                        "batch {} of epoch {}{}",
-                        batch + 1,
-                        epoch + 1,
-                        self.work.shapes()
-                    )));
+                    let what = format!("batch {} of epoch {}", batch + 1, epoch + 1);
+                    let step = format!("step {}", self.state.progress.step + 1);
+                    return Err(error.at(&place(&what, &[step, self.work.shapes()])));
                 }
             }
             if window.last {
@@ -179,8 +200,9 @@ impl Loop<'_> {
             pace.batch = batch + 1;
             self.log_row(&mut pace)?;
             self.watch_time();
-            self.watch_batch(batch, &mut pace)?;
             let last = batch + 1 == self.train_batches || self.steps_done();
+            pace.validate = !last && self.validates(epoch) && self.validates_at(epoch, batch);
+            let asked = self.watch_batch(batch, &mut pace)?;
             let stopped = self.reporter.stopped() || self.told_to_stop();
             let due = last || stopped || self.reporter.due();
             if due || pace.losses.len() >= PENDING {
@@ -200,12 +222,17 @@ impl Loop<'_> {
                 );
             }
             if stopped && !last {
+                self.act_within(&mut pace, asked)?;
                 self.state.progress.partial = Some(self.partial(&mut pace)?);
+                return Ok(Pass::Cut);
+            }
+            if pace.validate && !self.validate_within(epoch, &mut pace, asked)? {
                 return Ok(Pass::Cut);
             }
         }
         let partial = self.partial(&mut pace)?;
         metrics.extend(pace.metrics.clone());
+        metrics.append(&mut pace.validated);
         logged.append(&mut pace.metrics);
         metrics.append(&mut pace.means.means()?);
         if pace.batch < self.train_batches && self.steps_done() {
@@ -218,52 +245,103 @@ impl Loop<'_> {
         Ok(Pass::Whole)
     }
 
-    /// Trains on the batch that is loaded; adds its loss to its window's.
-    fn train_batch(&mut self, batch: u64, len: i64, window: Window, pace: &mut Pace) -> Result<()> {
+    /// A validation amid an epoch, and then what was asked for after its batch, so that a checkpoint knows what it gave.
+    /// Whether the epoch goes on; otherwise all is kept to go on with later.
+    fn validate_within(&mut self, epoch: u64, pace: &mut Pace, asked: Vec<Action>) -> Result<bool> {
+        let mut found = Metrics::new();
+        let cut = self.validate(epoch, &mut found)? == Pass::Cut;
+        self.state.store.mode.set_training(true);
+        let mut actions = asked;
+        if !cut {
+            pace.validate = false;
+            pace.validated.extend(found);
+            let batch = pace.batch.saturating_sub(1);
+            actions.extend(self.ask(Some(true), epoch, batch, |callback, run| {
+                callback.on_validation_end(run)
+            })?);
+        }
+        self.act_within(pace, actions)?;
+        if cut || self.told_to_stop() {
+            self.state.progress.partial = Some(self.partial(pace)?);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Trains on the batch that is loaded; adds its loss to its window's. Whether the epoch goes on with it.
+    fn train_batch(&mut self, batch: u64, len: i64, window: Window, pace: &mut Pace) -> Result<bool> {
         let sum = &mut pace.sum;
         let mut cx = self.cx(Stage::Train, batch);
-        let loss = self
-            .work
-            .step(&mut cx)?
-            .ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
+        let loss = self.work.step(&mut cx)?;
         cx.checked()?;
+        if cx.skip {
+            pace.means.take(&mut cx, len);
+            return Ok(false);
+        }
+        let loss = loss.ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
         guarded(|| usable(&loss))?;
         // On the CPU a value is there when the step returns, and reading costs nothing.
         if self.state.progress.device == Device::Cpu {
             // Before the step: the parameters stay good.
-            let value = f64::try_from(loss.reshape([-1]).get(0))?;
-            self.good(self.state.progress.step + 1, value)?;
+            let value = number(&loss)?;
+            self.good(self.state.progress.step + 1, value, true)?;
             sum.number += value / window.size as f64;
         } else {
-            let part = loss.f_detach()?.f_reshape([1])?.f_div_scalar(window.size as f64)?;
+            let kind = if loss.kind() == TKind::Double {
+                TKind::Double
+            } else {
+                TKind::Float
+            };
+            let part = loss.f_detach()?.f_reshape([1])?.f_to_kind(kind)?;
+            let part = part.f_div_scalar(window.size as f64)?;
             sum.tensor = Some(match sum.tensor.take() {
                 Some(sum) => sum.f_add(&part)?,
                 None => part,
             });
         }
-        let (trainer, optimizer) = (self.trainer, &mut *self.state.optimizer);
+        let mut scaler = self.scaler().cloned();
+        let (trainer, optimizer, work) = (self.trainer, &mut *self.state.optimizer, &mut *self.work);
+        let mut made = true;
         guarded(|| {
             if window.first {
+                work.hook(Hook::BeforeZeroGrad, &mut cx)?;
                 optimizer.zero_grad();
             }
-            if window.divisor == 1 {
-                loss.f_backward()?;
-            } else {
-                loss.f_div_scalar(window.divisor as f64)?.f_backward()?;
-            }
-            if window.last {
-                clip(trainer, optimizer)?;
-                if !optimizer.is_lbfgs() {
-                    optimizer.step()?;
-                }
-            }
+            let share = match window.divisor {
+                1 => None,
+                divisor => Some(loss.f_div_scalar(divisor as f64)?),
+            };
+            let share = share.as_ref().unwrap_or(&loss);
+            work.hook(Hook::BeforeBackward(share), &mut cx)?;
+            backward(share, scaler.as_ref())?;
+            work.hook(Hook::AfterBackward, &mut cx)?;
             Ok(())
         })?;
+        let (optimizer, work) = (&mut *self.state.optimizer, &mut *self.work);
         if window.last {
+            guarded(|| {
+                made = unscale(optimizer, scaler.as_ref())?;
+                work.hook(Hook::BeforeOptimizerStep, &mut cx)?;
+                clip(trainer, optimizer)?;
+                if made && !optimizer.is_lbfgs() {
+                    optimizer.step()?;
+                }
+                if let Some(scaler) = &mut scaler {
+                    scaler.update(made);
+                }
+                Ok(())
+            })?;
+            if scaler.is_some() {
+                self.state.progress.scaler = scaler;
+            }
             if self.state.optimizer.is_lbfgs() {
                 self.step_again(batch, &loss)?;
             }
-            self.state.optimizer.after_step();
+            if made {
+                self.state.optimizer.after_step();
+            } else {
+                self.state.optimizer.after_skipped_step();
+            }
         }
         self.work.hook(Hook::TrainBatchEnd, &mut cx)?;
         cx.checked()?;
@@ -276,7 +354,7 @@ impl Loop<'_> {
                 .collect();
         }
         pace.means.take(&mut cx, len);
-        Ok(())
+        Ok(true)
     }
 
     /// Gives the loggers what the last batch logged.
@@ -287,7 +365,7 @@ impl Loop<'_> {
 
     /// A step that computes the loss of the batch several times. What the step logs then is not kept.
     fn step_again(&mut self, batch: u64, loss: &Tensor) -> Result<()> {
-        let first = f64::try_from(loss.reshape([-1]).get(0))?;
+        let first = number(loss)?;
         let at = (
             self.state.progress.epoch,
             self.state.progress.step,
@@ -304,7 +382,7 @@ impl Loop<'_> {
                 optimizer.zero_grad();
                 loss.f_backward()?;
                 clip(trainer, optimizer)?;
-                Ok(f64::try_from(loss.reshape([-1]).get(0))?)
+                number(&loss)
             })
         };
         self.state.optimizer.step_again(first, &mut again)
@@ -316,23 +394,10 @@ impl Loop<'_> {
         let values = means::read_all(losses)?;
         losses.clear();
         values.into_iter().zip(first..).try_for_each(|(value, step)| {
-            self.good(step, value)?;
+            self.good(step, value, false)?;
             self.state.losses.push(value);
             Ok(())
         })
-    }
-
-    fn good(&mut self, step: u64, loss: f64) -> Result<()> {
-        if !loss.is_finite() {
-            let before = match self.last_loss {
-                Some((step, loss)) => format!("the last good one was {loss:.4} at step {step}"),
-                None => "it was so from the first step".to_owned(),
-            };
-            return Err(Error::new(Kind::NonFinite, format!("the loss is {loss} at step {step}; {before}"))
-                .hint("a learning rate that is too high is the usual reason; then a division by zero, or a log of zero, in the loss; then data that are no numbers"));
-        }
-        self.last_loss = Some((step, loss));
-        Ok(())
     }
 }
 
@@ -362,15 +427,6 @@ fn usable(loss: &Tensor) -> Result<()> {
             .hint("compute it from what `forward` gives, without `detach` or `no_grad`"));
     }
     Ok(())
-}
-
-/// The seed of an epoch's stream, and from that of a batch's (SplitMix64's finish): neighbours have streams that share
-/// nothing.
-fn stream(seed: u64, at: u64) -> u64 {
-    let mut z = seed.wrapping_add((at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ impl Loop<'_> {
             metrics: &self.metrics,
             root: &self.root,
             hparams: &self.about.hparams,
+            within: self.within(),
             stop: None,
             actions: Vec::new(),
         };
@@ -59,7 +60,7 @@ impl Loop<'_> {
                     let folder = checkpoint::file::folder(&path);
                     std::fs::create_dir_all(folder)
                         .map_err(|error| Error::from(error).at(&format!("cannot make {}", folder.display())))?;
-                    let states = self.callbacks.states();
+                    let (states, module) = (self.callbacks.states(), self.work.save()?);
                     let parts = checkpoint::Parts {
                         store: self.state.store,
                         optimizer: self.state.optimizer,
@@ -68,6 +69,7 @@ impl Loop<'_> {
                         losses: self.state.losses,
                         model: self.about.model,
                         hparams: &self.about.hparams,
+                        module: &module,
                     };
                     checkpoint::save(&path, &parts, &states)?;
                     let event = RunEvent::Checkpoint {
@@ -94,11 +96,20 @@ impl Loop<'_> {
         self.reporter.send(&RunEvent::Note { run, level, text });
     }
 
-    /// After a batch. What the pass knows goes into a checkpoint only when one is asked for: reading it waits for the device.
-    pub(super) fn watch_batch(&mut self, batch: u64, pace: &mut super::training::Pace) -> Result<()> {
+    /// After a batch. Gives back what is to be done after the validation that is due.
+    pub(super) fn watch_batch(&mut self, batch: u64, pace: &mut super::training::Pace) -> Result<Vec<Action>> {
         let actions = self.ask(None, self.state.progress.epoch, batch, |callback, run| {
             callback.on_train_batch_end(run)
         })?;
+        if pace.validates() {
+            return Ok(actions);
+        }
+        self.act_within(pace, actions).map(|()| Vec::new())
+    }
+
+    /// Does what is asked for amid an epoch. What the pass knows goes into a checkpoint only when one is asked for: reading it
+    /// waits for the device.
+    pub(super) fn act_within(&mut self, pace: &mut super::training::Pace, actions: Vec<Action>) -> Result<()> {
         if actions.is_empty() {
             return Ok(());
         }
@@ -108,9 +119,16 @@ impl Loop<'_> {
         done
     }
 
-    /// After an epoch, which is counted already, so that a checkpoint goes on after it.
-    pub(super) fn watch_epoch(&mut self, epoch: u64) -> Result<()> {
-        let actions = self.ask(Some(true), epoch, 0, |callback, run| callback.on_train_epoch_end(run))?;
+    /// After an epoch, which is counted already, so that a checkpoint goes on after it. Without a validation, those that
+    /// monitor have nothing to look at.
+    pub(super) fn watch_epoch(&mut self, epoch: u64, validated: bool) -> Result<()> {
+        let mut actions = Vec::new();
+        if validated {
+            actions.extend(self.ask(Some(true), epoch, 0, |callback, run| callback.on_validation_end(run))?);
+        }
+        if validated || self.val_batches == 0 {
+            actions.extend(self.ask(Some(true), epoch, 0, |callback, run| callback.on_train_epoch_end(run))?);
+        }
         self.act(actions)
     }
 
@@ -139,6 +157,7 @@ impl Loop<'_> {
             return Ok(false);
         };
         let states = checkpoint::restore(&path, &mut self.state)?;
+        self.work.load_saved(&checkpoint::module(&path)?)?;
         self.callbacks.load_states(false, &states)?;
         // A logger that goes on in its folder brings the checkpoints' folder back.
         self.set_up_monitors()?;
@@ -155,11 +174,7 @@ impl Loop<'_> {
             return Ok(Some(PathBuf::from(name)));
         }
         let states = self.callbacks.states();
-        let folders = states.as_object().into_iter().flat_map(|states| states.values());
-        let folder = folders
-            .filter_map(|state| state.get("best_k_models").and(state["dirpath"].as_str()))
-            .next();
-        let folder = folder.map_or_else(|| self.root.join("checkpoints"), PathBuf::from);
+        let folder = folder_of(&states).unwrap_or_else(|| self.root.join("checkpoints"));
         let newest = newest(&folder, &name);
         if newest.is_none() {
             // As in Lightning: the same command begins a run and, after a fall, goes on with it.
@@ -191,9 +206,29 @@ impl Loop<'_> {
         }
     }
 
-    /// Whether the epoch is followed by a validation.
+    /// Whether the epoch is one with validation.
     pub(super) fn validates(&self, epoch: u64) -> bool {
-        self.val_batches > 0 && (epoch + 1).is_multiple_of(self.trainer.check_val_every_n_epoch)
+        let every = self.trainer.check_val_every_n_epoch;
+        self.val_batches > 0 && every.is_none_or(|every| (epoch + 1).is_multiple_of(every))
+    }
+
+    /// Whether a validation is due after this batch of such an epoch.
+    pub(super) fn validates_at(&self, epoch: u64, batch: u64) -> bool {
+        let before = match self.trainer.check_val_every_n_epoch {
+            Some(_) => 0,
+            None => epoch.saturating_mul(self.train_batches),
+        };
+        (before + batch + 1).is_multiple_of(self.val_every)
+    }
+
+    /// Whether the epoch's end is followed by a validation.
+    pub(super) fn validates_after(&self, epoch: u64) -> bool {
+        self.validates(epoch) && self.validates_at(epoch, self.train_batches - 1)
+    }
+
+    /// Whether validations come elsewhere than at the ends of epochs.
+    pub(super) fn within(&self) -> bool {
+        self.val_batches > 0 && self.val_every != self.train_batches
     }
 
     /// The reason that a callback gave.
@@ -205,7 +240,7 @@ impl Loop<'_> {
 }
 
 /// The newest checkpoint in a folder, or the one that it calls the best.
-fn newest(folder: &Path, which: &str) -> Option<PathBuf> {
+pub(crate) fn newest(folder: &Path, which: &str) -> Option<PathBuf> {
     let mut files = listed(folder);
     // A logger has a new folder for each run: the checkpoint is in that of an earlier one.
     let version = folder.parent()?;
@@ -241,6 +276,13 @@ fn newest(folder: &Path, which: &str) -> Option<PathBuf> {
 fn listed(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).ok().into_iter().flatten();
     entries.flatten().map(|entry| entry.path()).collect()
+}
+
+/// The folder of the checkpoints that callbacks' states know of.
+pub(super) fn folder_of(states: &Value) -> Option<PathBuf> {
+    let mut states = states.as_object()?.values();
+    let folder = states.find_map(|state| state.get("best_k_models").and(state["dirpath"].as_str()));
+    folder.map(PathBuf::from)
 }
 
 /// The best checkpoint that callbacks' states know of, if it is still there.

@@ -176,7 +176,7 @@ impl Optimizer {
             .collect()
     }
 
-    fn grads(&self) -> Vec<Tensor> {
+    pub(crate) fn grads(&self) -> Vec<Tensor> {
         let members = self.groups.iter().flat_map(|group| &group.members);
         members
             .map(|member| member.tensor.grad())
@@ -331,6 +331,12 @@ impl Optimizer {
     /// An optimizer step is done.
     pub(crate) fn after_step(&mut self) {
         self.scheduler.after_step();
+        self.scheduled();
+    }
+
+    /// A scaler left an optimizer step out.
+    pub(crate) fn after_skipped_step(&mut self) {
+        self.scheduler.after_skipped_step();
         self.scheduled();
     }
 

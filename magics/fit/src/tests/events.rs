@@ -194,11 +194,12 @@ fn stop_in_training_ends_after_the_batch() {
     let _turn = in_turn();
     let mut fit = Fit::<Net>::build(Hp::default(), &trainer()).unwrap();
     let (mut outside, events) = notebook(|_| false);
-    // Asked after each of 5 + 2 batches and once between them: the tenth time is the second batch of epoch 2.
+    // Asked after each of the 2 batches of the check, of 5 + 2 batches and once between them: the twelfth time is the
+    // second batch of epoch 2.
     let mut asked = 0;
     outside.stop = Box::new(move || {
         asked += 1;
-        asked >= 10
+        asked >= 12
     });
     assert!(fit.run_within(&trainer(), &data(), outside).is_none());
     let events = events.take();
@@ -280,7 +281,7 @@ fn data_that_cannot_be_loaded_are_an_error() {
     let error = trainer().fit::<Net, _>(&Hp::default(), &Late).map(drop).unwrap_err();
     assert_eq!(
         error.message(),
-        "batch 1 of epoch 1: shapes do not fit: shape '[3, 7]' is invalid for input of size 2"
+        "batch 1 of epoch 1 (step 1): shapes do not fit: shape '[3, 7]' is invalid for input of size 2"
     );
 }
 

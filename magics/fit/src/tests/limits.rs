@@ -93,3 +93,55 @@ fn settings_bring_callbacks_and_files() {
         .ckpt_path("best");
     assert_eq!(nowhere.fit::<Net, _>(&Hp::default(), &data()).unwrap().history.len(), 1);
 }
+
+#[test]
+fn a_run_with_steps_or_a_time_alone_has_as_many_epochs_as_it_takes() {
+    let _turn = in_turn();
+    let run = |trainer: Trainer| {
+        let fit = trainer.fit::<Net, _>(&Hp::default(), &data()).unwrap();
+        (fit.history.len(), fit.progress.step)
+    };
+    // Five batches an epoch: more than the ten epochs that a run has by default.
+    assert_eq!(run(trainer().max_steps(63)), (13, 63));
+    assert_eq!(run(trainer().max_steps(63).max_epochs(2)), (2, 10));
+    assert_eq!(run(trainer().max_steps(63).max_epochs(-1)), (13, 63));
+    assert_eq!(run(trainer()), (10, 50));
+    assert_eq!(run(trainer().max_time(Duration::ZERO).min_epochs(11)), (11, 55));
+    let settings = |json: &str| Trainer::from_json(json).unwrap().epochs();
+    assert_eq!(settings(r#"{"max_steps": -1}"#), 10);
+    assert_eq!(settings(r#"{"max_steps": 5, "max_epochs": null}"#), u64::MAX);
+}
+
+#[test]
+fn a_schedule_that_spans_the_run_must_know_its_length() {
+    let _turn = in_turn();
+    struct Cosine(Linear);
+    impl LightningModule for Cosine {
+        type HParams = Hp;
+        type Batch = (Tensor, Tensor);
+        fn new(p: &Path, _: &Hp) -> Cosine {
+            Cosine(linear(p / "l", 4, 2))
+        }
+        fn forward(&self, x: &Tensor) -> Tensor {
+            self.0.forward(x)
+        }
+        fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+            cx.log("lr", &cx.lr());
+            Ok(self.forward(x).cross_entropy_for_logits(y))
+        }
+        fn configure_optimizers(&self, _: &Hp) -> Optim {
+            adam(0.1).cosine()
+        }
+    }
+    let error = trainer().max_epochs(-1).fit::<Cosine, _>(&Hp::default(), &data());
+    assert_eq!(
+        error.map(drop).unwrap_err().to_string(),
+        "configure_optimizers: the schedule spans the run, and nothing says how long the run is\nhint: set max_epochs or max_steps, or the schedule's own length"
+    );
+    let fit = trainer()
+        .max_steps(63)
+        .fit::<Cosine, _>(&Hp::default(), &data())
+        .unwrap();
+    let lrs: Vec<f64> = fit.history.iter().map(|record| record.metrics["lr"]).collect();
+    assert!(lrs.is_sorted_by(|a, b| a > b) && lrs[12] < 1e-3, "{lrs:?}");
+}

@@ -154,7 +154,7 @@ fn one_sample_cannot_be_normalised() {
         .unwrap_err();
     assert_eq!(
         error.message(),
-        "batch 2 of epoch 1 (shapes [1, 4], [1]): shapes do not fit: batch normalisation cannot be trained on one value of each channel (shape [1, 2]): use another batch size"
+        "batch 2 of epoch 1 (step 2, shapes [1, 4], [1]): shapes do not fit: batch normalisation cannot be trained on one value of each channel (shape [1, 2]): use another batch size"
     );
 }
 

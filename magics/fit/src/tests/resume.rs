@@ -94,8 +94,8 @@ fn all(fit: &Fit<Net>) -> Vec<String> {
             .map(|record| format!("{} {} {:?}", record.epoch, record.step, record.metrics)),
     );
     all.push(format!(
-        "{} {} {:?}",
-        fit.progress.epoch, fit.progress.step, fit.progress.partial
+        "{} {} {:?} {:?}",
+        fit.progress.epoch, fit.progress.step, fit.progress.partial, fit.progress.scaler
     ));
     all
 }
@@ -161,6 +161,47 @@ fn oracle_13_a_run_in_two_parts_is_one_run_bit_by_bit() {
         ..RHp::default()
     };
     resumes(&lbfgs, &trainer().max_epochs(2).limit_train_batches(3), 1, 0);
+}
+
+#[test]
+fn oracle_13_so_it_is_in_other_precisions() {
+    let _turn = in_turn();
+    let windows = || {
+        trainer()
+            .max_epochs(2)
+            .accumulate_grad_batches(3)
+            .gradient_clip_val(0.5)
+    };
+    // The scale rises amid the run, and falls where a gradient is beyond float16.
+    let scaler = GradScaler::new().init_scale(2_097_152.0).growth_interval(3);
+    let half = windows().precision(Precision::F16Mixed).grad_scaler(scaler);
+    let fit = half.fit::<Net, _>(&RHp::default(), &data()).unwrap();
+    let scaler = fit.grad_scaler().unwrap();
+    assert!(
+        scaler.skipped_steps() > 0 && scaler.skipped_steps() < fit.progress.step,
+        "{scaler:?}"
+    );
+    resumes(&RHp::default(), &half, 9, 3);
+    resumes(&RHp::default(), &windows().precision(Precision::Bf16Mixed), 11, 0);
+    resumes(&RHp::default(), &windows().precision(Precision::Bf16True), 11, 2);
+    resumes(&RHp::default(), &windows().precision(Precision::F64True), 11, 1);
+}
+
+#[test]
+fn lightnings_order_goes_on_after_an_epoch_from_the_generators_state() {
+    let _turn = in_turn();
+    let folder = Folder::new("lightning");
+    let path = folder.join("a.safetensors");
+    let trainer = |epochs| trainer().max_epochs(epochs).compat(Compat::Lightning);
+    let hp = RHp {
+        schedule: "plateau".to_owned(),
+        ..RHp::default()
+    };
+    let straight = trainer(3).fit::<Net, _>(&hp, &data()).unwrap();
+    trainer(1).fit::<Net, _>(&hp, &data()).unwrap().save(&path).unwrap();
+    tch::manual_seed(12345);
+    let resumed = trainer(3).ckpt_path(&path).fit::<Net, _>(&hp, &data()).unwrap();
+    assert_eq!(all(&resumed), all(&straight));
 }
 
 #[test]
@@ -312,55 +353,4 @@ fn a_folder_that_cannot_be_written_ends_the_run_and_keeps_it() {
     );
     trainer().max_epochs(1).go_on(&mut fit, &data()).unwrap();
     assert_eq!(fit.history.len(), 2);
-}
-
-/// Not a test by itself: the process that the next one kills writes checkpoints here until then.
-#[test]
-fn a_process_that_writes_until_it_is_killed() {
-    let Some(path) = std::env::var_os("LIGHTCELL_TEST_WRITES_UNTIL_KILLED") else {
-        return;
-    };
-    let fit = Fit::<Net>::build(
-        RHp {
-            hidden: 20_000,
-            ..RHp::default()
-        },
-        &trainer(),
-    )
-    .unwrap();
-    for _ in 0..10_000 {
-        fit.save(&path).unwrap();
-    }
-}
-
-#[test]
-fn a_process_that_is_killed_leaves_a_whole_checkpoint() {
-    let _turn = in_turn();
-    let folder = Folder::new("killed");
-    let path = folder.join("a.safetensors");
-    for round in 0..4 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tests::resume::a_process_that_writes_until_it_is_killed"])
-            .env("LIGHTCELL_TEST_WRITES_UNTIL_KILLED", &path)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = std::time::Instant::now();
-        while !path.exists() && begun.elapsed().as_secs() < 60 {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(7 * round));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let mut fit = Fit::<Net>::build(
-            RHp {
-                hidden: 20_000,
-                ..RHp::default()
-            },
-            &trainer(),
-        )
-        .unwrap();
-        fit.load_weights(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-    }
 }

@@ -1,4 +1,4 @@
-//! How long a run lasts, and how often it validates.
+//! How long a run lasts.
 
 use super::Trainer;
 use serde::{Deserialize, Deserializer};
@@ -36,7 +36,41 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+/// Epochs of a run that is given neither epochs nor another end.
+const MAX_EPOCHS: u64 = 10;
+
 impl Trainer {
+    /// Epochs to train; -1 for no limit. Without it, a run with [`max_steps`](Trainer::max_steps) or
+    /// [`max_time`](Trainer::max_time) has as many epochs as it takes, and any other run has 10.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let for_a_while = Trainer::new().max_steps(10_000);
+    /// let until_stopped = Trainer::new().max_epochs(-1).callback(EarlyStopping::new("val_loss"));
+    /// ```
+    #[must_use]
+    pub fn max_epochs(mut self, epochs: impl TryInto<i64>) -> Trainer {
+        // A number that is too large for the type is as good as none.
+        self.max_epochs = Some(epochs.try_into().unwrap_or(-1));
+        self
+    }
+
+    /// Optimizer steps of this run after which to end, should its epochs not end before; -1, and without it, no limit.
+    #[must_use]
+    pub fn max_steps(mut self, steps: i64) -> Trainer {
+        self.max_steps = steps;
+        self
+    }
+
+    /// Epochs of a run; `u64::MAX` when something else ends it.
+    pub(crate) fn epochs(&self) -> u64 {
+        match self.max_epochs {
+            Some(epochs) => u64::try_from(epochs).unwrap_or(u64::MAX),
+            None if self.max_steps >= 0 || self.max_time.is_some() => u64::MAX,
+            None => MAX_EPOCHS,
+        }
+    }
+
     /// Epochs that are trained at least, whatever callbacks or `max_time` say; 0.
     #[must_use]
     pub fn min_epochs(mut self, epochs: u64) -> Trainer {
@@ -55,21 +89,14 @@ impl Trainer {
     ///
     /// ```
     /// use lightcell::prelude::*;
-    /// let trainer = Trainer::new().max_epochs(1000).max_time(std::time::Duration::from_secs(3600));
+    /// let trainer = Trainer::new().max_time(std::time::Duration::from_secs(3600));
     /// // As settings: seconds, or days, hours, minutes and seconds.
-    /// assert_eq!(Trainer::from_json(r#"{"max_epochs": 1000, "max_time": "00:01:00:00"}"#)?, trainer);
+    /// assert_eq!(Trainer::from_json(r#"{"max_time": "00:01:00:00"}"#)?, trainer);
     /// # Ok::<(), Error>(())
     /// ```
     #[must_use]
     pub fn max_time(mut self, time: std::time::Duration) -> Trainer {
         self.max_time = Some(Duration(time));
-        self
-    }
-
-    /// Epochs from one validation to the next; 1. Callbacks that monitor a metric look after a validation only.
-    #[must_use]
-    pub fn check_val_every_n_epoch(mut self, epochs: u64) -> Trainer {
-        self.check_val_every_n_epoch = epochs;
         self
     }
 }

@@ -33,8 +33,8 @@ fn hparams(optimizer: &str) -> Hp {
 }
 
 /// The largest difference of the parameters.
-fn weights_apart(fit: &Fit<Net>, theirs: &HashMap<String, Tensor>, name: &str) -> f64 {
-    let (l1, l2) = (&fit.model.l1, &fit.model.l2);
+pub fn weights_apart(model: &Net, theirs: &HashMap<String, Tensor>, name: &str) -> f64 {
+    let (l1, l2) = (&model.l1, &model.l2);
     let ours = [
         ("l1.weight", Some(&l1.weight)),
         ("l1.bias", l1.bias.as_ref()),
@@ -51,7 +51,7 @@ fn compare(name: &str, tolerance: f64) {
         .fit::<Net, _>(&hparams(name), &in_order(samples(256, 20, 4), 16))
         .unwrap();
     let losses = apart(&fit.step_losses, &numbers(&golden()["curves"][name]));
-    let weights = weights_apart(&fit, &tensors("weights.safetensors"), name);
+    let weights = weights_apart(&fit.model, &tensors("weights.safetensors"), name);
     println!("{name}: losses differ by {losses:e}, parameters by {weights:e}");
     assert!(
         losses <= tolerance && weights <= tolerance,
@@ -96,7 +96,7 @@ fn oracle_02_lbfgs() {
         .fit::<Net, _>(&hparams("lbfgs"), &in_order(samples(256, 20, 4), 64))
         .unwrap();
     let losses = apart(&fit.step_losses, &numbers(&golden()["lbfgs"]));
-    let weights = weights_apart(&fit, &tensors("weights.safetensors"), "lbfgs");
+    let weights = weights_apart(&fit.model, &tensors("weights.safetensors"), "lbfgs");
     println!("lbfgs: losses differ by {losses:e}, parameters by {weights:e}");
     assert!(losses <= 1e-5 && weights <= 1e-5, "{losses:e}, {weights:e}");
 }
@@ -156,7 +156,7 @@ fn oracle_12_clipping_and_accumulation() {
             .max_epochs(2)
             .fit::<Net, _>(&hparams("sgd"), &in_order(samples(256, 20, 4), 16))
             .unwrap();
-        let weights = weights_apart(&fit, &theirs, name);
+        let weights = weights_apart(&fit.model, &theirs, name);
         // Clipped to infinity, the gradients of the last step are only measured.
         let norm = fit.optimizer().clip_grad_norm(f64::MAX).unwrap().unwrap();
         let norm = (norm.double_value(&[]) - norms[name].as_f64().unwrap()).abs();

@@ -4,6 +4,7 @@
 mod curves;
 mod keeping;
 mod layers;
+mod numbers;
 mod schedules;
 mod validation;
 

@@ -357,6 +357,83 @@ for name, (make, shape) in LAYERS.items():
         tensors[f"{name}>{key}"] = tensor.clone()
 save_file(tensors, "layers.safetensors")
 
+# ---- row 15: mixed and other precisions; row 16: the scaler ------------------------------------------------------------
+
+# Every use of a weight casts it anew, as in Lightning.
+PRECISIONS = {
+    "bf16_mixed": (torch.float32, dict(dtype=torch.bfloat16, cache_enabled=False)),
+    "bf16_true": (torch.bfloat16, dict(enabled=False)),
+    "f16_true": (torch.float16, dict(enabled=False)),
+    "f64_true": (torch.float64, dict(enabled=False)),
+}
+
+
+def train_in(dtype, autocast, optimizer):
+    """As `train`, with the model and its inputs of one type, and forward passes under autocast."""
+    torch.manual_seed(42)
+    model = network(20, 32, 4).to(dtype)
+    optimizer = OPTIMIZERS[optimizer](model.parameters())
+    # As on CUDA by default. On the CPU PyTorch steps one tensor at a time, which rounds otherwise in shorter types.
+    optimizer.param_groups[0]["foreach"] = True
+    losses = []
+    for _ in range(3):
+        for a, b in loader:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", **autocast):
+                loss = nn.functional.cross_entropy(model(a.to(dtype)), b)
+            losses.append(loss.item())
+            loss.backward()
+            optimizer.step()
+    return model, losses
+
+
+x, y = samples(256, 20, 4)
+loader = DataLoader(TensorDataset(x, y), batch_size=16)
+golden["precision"] = {}
+weights = {}
+for name, (dtype, autocast) in PRECISIONS.items():
+    for optimizer in ["sgd", "adam"]:
+        if (name, optimizer) == ("f16_true", "adam"):
+            continue  # eps is 0 in float16: not a number after a few steps
+        model, losses = train_in(dtype, autocast, optimizer)
+        golden["precision"][f"{name}_{optimizer}"] = losses
+        weights |= named(f"{name}_{optimizer}", model)
+
+SCALERS = {
+    "defaults": (dict(), None),
+    "growing": (dict(init_scale=1024.0, growth_interval=4, growth_factor=4.0, backoff_factor=0.25), 0.05),
+}
+golden["scaler"] = {}
+for name, (settings, clip) in SCALERS.items():
+    torch.manual_seed(42)
+    model = network(20, 32, 4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    schedule = schedulers.StepLR(optimizer, 3, gamma=0.5)
+    scaler = torch.amp.GradScaler("cpu", **settings)
+    trace = []
+    for step, (a, b) in enumerate(loader):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.float16, cache_enabled=False):
+            loss = nn.functional.cross_entropy(model(a), b)
+            if step == 5:
+                # Scaled, it is infinite.
+                loss = loss * 1e35
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        before = scaler.get_scale()
+        rate = optimizer.param_groups[0]["lr"]
+        scaler.step(optimizer)
+        scaler.update()
+        skipped = scaler.get_scale() < before
+        if not skipped:
+            schedule.step()
+        trace.append({"loss": loss.item(), "lr": rate, "scale": scaler.get_scale(), "skipped": skipped})
+    golden["scaler"][name] = trace
+    weights |= named(f"scaler_{name}", model)
+save_file(weights, "precision.safetensors")
+
 with open("golden.json", "w") as file:
     json.dump(golden, file, indent=0, sort_keys=True)
     file.write("\n")

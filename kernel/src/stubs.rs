@@ -1,0 +1,94 @@
+//! Two small crates by which a cell uses what the warm store has built: cargo knows nothing of what is behind them. When a
+//! cell asks for a crate (`:dep tokio`), cargo would otherwise give crates of the training library more features, compile
+//! all that depends on them anew, and variables of the old types would be lost with it.
+//!
+//! The stub's build script tells rustc where the library is: in the session's own target folder, beside the stub.
+
+use crate::home::{Home, Rustc};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// A crate, what it is behind its stub, and the folder of its sources.
+pub const CRATES: [(&str, &str, &str); 2] = [
+    ("lightcell", "lightcell", "magics/fit"),
+    ("lightcell-cell", "lightcell_cell", "kernel/cell"),
+];
+
+/// Name of the folder in the installation.
+pub const FOLDER: &str = "stubs";
+
+/// Where the stubs of a store are.
+pub fn folder(home: &Home, rustc: &Rustc) -> Result<PathBuf> {
+    let store = home.store(rustc)?;
+    let key = store.file_name().context("a store without a name")?;
+    Ok(home.root.join(FOLDER).join(key))
+}
+
+/// Writes them.
+pub fn write(home: &Home, folder: &Path) -> Result<()> {
+    for (name, library, _) in CRATES {
+        let folder = folder.join(name);
+        let path = |file: &str| folder.join(file);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let put = |file: &str, text: String| {
+            std::fs::write(path(file), text).with_context(|| format!("cannot write {}", path(file).display()))
+        };
+        let head =
+            format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\nbuild = \"build.rs\"\n");
+        put("Cargo.toml", head + "\n[lib]\npath = \"lib.rs\"\n\n[workspace]\n")?;
+        put(
+            "lib.rs",
+            format!("extern crate lightcell_session;\npub use lightcell_session::{library}::*;\n"),
+        )?;
+        // cargo replaces the folder that the value begins with when the target folder is another one.
+        let mut script = "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
+             println!(\"cargo::rustc-link-search=all={}/../../../deps\", std::env::var(\"OUT_DIR\").unwrap());\n"
+            .to_owned();
+        for library in home.libraries() {
+            script.push_str(&format!(
+                "    println!(\"cargo::rustc-link-search=native={{}}\", {:?});\n",
+                library.to_string_lossy()
+            ));
+        }
+        put("build.rs", script + "}\n")?;
+    }
+    Ok(())
+}
+
+/// A manifest with the crates themselves in the place of their stubs, for the analyser; `None` when it has no stubs.
+pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
+    let mut changed = false;
+    // Of the shared libraries no cell names anything.
+    let named = manifest
+        .lines()
+        .filter(|line| !line.starts_with(crate::libraries::NAME));
+    let lines = named.map(|line| {
+        for (name, _, folder) in CRATES {
+            let is_stub = line.contains(&format!("/{FOLDER}/")) && line.contains(&format!("/{name}\""));
+            if is_stub && let Some((before, _)) = line.split_once("path") {
+                changed = true;
+                return format!("{before}path = {:?} }}\n", sources.join(folder).to_string_lossy());
+            }
+        }
+        format!("{line}\n")
+    });
+    let text: String = lines.collect();
+    changed.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_analyser_sees_what_is_behind_a_stub() {
+        let manifest = "[dependencies]\nlightcell = { path = \"/h/stubs/0a/lightcell\" }\n\
+                        lightcell-cell = { path = \"/h/stubs/0a/lightcell-cell\" }\nmine = { path = \"/x/lightcell\" }\n";
+        assert_eq!(
+            revealed(manifest, Path::new("/h/src")).unwrap(),
+            "[dependencies]\nlightcell = { path = \"/h/src/magics/fit\" }\n\
+             lightcell-cell = { path = \"/h/src/kernel/cell\" }\nmine = { path = \"/x/lightcell\" }\n"
+        );
+        assert_eq!(revealed("[dependencies]\nserde = \"1\"\n", Path::new("/h/src")), None);
+    }
+}
