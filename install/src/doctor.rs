@@ -244,6 +244,7 @@ fn installation(place: &Place, rows: &mut Vec<Row>) {
         }
         Err(_) => missing("worker, store", "the kernel's program does not run", SETUP),
     });
+    rows.push(ok("crate cache", crate::cache::summary(place)));
     rows.push(if jupyter::works(&setup.python) {
         ok("Jupyter", setup.python.display().to_string())
     } else {

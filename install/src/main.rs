@@ -5,6 +5,7 @@
 //! puts files in their places. Every step looks first whether its result is already there, so a second run is quick and a
 //! killed one is resumed.
 
+mod cache;
 mod demo;
 mod doctor;
 mod jupyter;
@@ -55,6 +56,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show, limit or clear what later kernels reuse of the crates that `:dep` compiled
+    Cache(cache::Options),
     /// Remove everything that setup made
     Uninstall {
         /// Do not ask
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Lab { args } => jupyter::lab(&args),
         Command::Selftest { full } => selftest::run(full),
         Command::Doctor { json } => doctor::run(json),
+        Command::Cache(options) => cache::run(&options),
         Command::Uninstall { yes } => uninstall::run(yes),
     });
     result.unwrap_or_else(|error| {

@@ -65,7 +65,14 @@ impl Home {
         command
             .env("JUPYTER_DATA_DIR", self.0.join("jupyter"))
             .env("XDG_BIN_HOME", self.0.join("user-bin"));
-        for name in ["LIBTORCH", "LIGHTCELL_LIBTORCH", "CXX", "JUPYTER_PATH"] {
+        for name in [
+            "LIBTORCH",
+            "LIGHTCELL_LIBTORCH",
+            "LIGHTCELL_CACHE",
+            "LIGHTCELL_CACHE_LIMIT",
+            "CXX",
+            "JUPYTER_PATH",
+        ] {
             command.env_remove(name);
         }
         command
@@ -288,6 +295,76 @@ fn without_network_pip_fails_in_one_line_and_the_log_is_named() {
     assert!(!home.lc().exists());
 }
 
+/// `setup.json` as far as the command needs it.
+fn setup_json(specs: &[PathBuf]) -> String {
+    serde_json::json!({
+        "version": "0.1.0", "cargo": "/c", "rustc": "/r", "rustc_version": "", "libtorch": {"path": "/t", "version": "2.13.0", "variant": "cpu"},
+        "libtch": "/l", "src": "/s", "python": "/p", "kernelspecs": specs,
+    })
+    .to_string()
+}
+
+#[test]
+fn the_cache_is_shown_limited_and_cleared() {
+    let home = Home::new("cache");
+    let folder = home.lc().join("cache");
+    assert_eq!(
+        stdout(&home.run(&["cache"])),
+        format!(
+            "folder     {}\nsize       0 MB\ncrates     0\nlimit      2.0 GB\nlast used  never\n",
+            folder.display()
+        )
+    );
+    assert!(!home.lc().exists(), "looking makes nothing");
+    assert_eq!(
+        error(&home.run(&["cache", "--limit", "4G"])),
+        format!(
+            "error: Lightcell is not set up in {}\nhint: run `lightcell setup`\n",
+            home.lc().display()
+        )
+    );
+    home.write("lc/setup.json", &setup_json(&[]));
+    assert_eq!(
+        error(&home.run(&["cache", "--limit", "much"])),
+        "error: `much` is no size\nhint: write it as 4G, 500M or a number of bytes\n"
+    );
+    assert_eq!(
+        stdout(&home.run(&["cache", "--limit", "4G"])),
+        "At most 4.0 GB are kept; what is too much goes when a kernel adds the next crate.\n"
+    );
+    let unit = r#"{"crate":"itoa 1.0.15","bytes":3000000,"id":1,"needs":{}}"#;
+    home.write("lc/cache/key/itoa-0123456789abcdef/unit.json", unit);
+    assert_eq!(
+        stdout(&home.run(&["cache"])),
+        format!(
+            "folder     {}\nsize       3 MB\ncrates     1\nlimit      4.0 GB\nlast used  just now\n",
+            folder.display()
+        )
+    );
+    let doctor: Vec<Value> = serde_json::from_str(&stdout(&home.run(&["doctor", "--json"]))).unwrap();
+    let row = doctor.iter().find(|row| row["part"] == "crate cache").unwrap();
+    assert_eq!(
+        (&row["state"], &row["what"]),
+        (&"ok".into(), &"3 MB of 4.0 GB, 1 crate".into())
+    );
+    let out = home
+        .command(&["cache"])
+        .env("LIGHTCELL_CACHE_LIMIT", "500000000")
+        .output()
+        .unwrap();
+    assert!(stdout(&out).contains("limit      500 MB\n"), "{}", stdout(&out));
+    assert_eq!(stdout(&home.run(&["cache", "--clear"])), "Removed 1 crate (3 MB).\n");
+    assert_eq!(std::fs::read_dir(folder.join("key")).unwrap().count(), 0);
+    assert!(
+        stdout(&home.run(&["cache"])).contains("limit      4.0 GB\n"),
+        "the limit stays"
+    );
+    assert_eq!(
+        stdout(&home.run(&["cache", "--limit", "0"])),
+        "Crates are not kept any more; --clear removes those that are.\n"
+    );
+}
+
 #[test]
 fn uninstall_takes_what_is_ours_and_leaves_what_is_the_users() {
     let home = Home::new("uninstall");
@@ -296,6 +373,7 @@ fn uninstall_takes_what_is_ours_and_leaves_what_is_the_users() {
     for file in [
         "lc/.setup.lock",
         "lc/store/x/complete",
+        "lc/cache/x/itoa-1/unit.json",
         "lc/bin/lightcell",
         "lc/bin/lightcell-kernel",
         "lc/history.jsonl",
@@ -323,11 +401,7 @@ fn uninstall_takes_what_is_ours_and_leaves_what_is_the_users() {
         .iter()
         .map(|spec| spec.parent().unwrap().to_owned())
         .collect();
-    let setup = serde_json::json!({
-        "version": "0.1.0", "cargo": "/c", "rustc": "/r", "rustc_version": "", "libtorch": {"path": "/t", "version": "2.13.0", "variant": "cpu"},
-        "libtch": "/l", "src": "/s", "python": "/p", "kernelspecs": specs,
-    });
-    home.write("lc/setup.json", &setup.to_string());
+    home.write("lc/setup.json", &setup_json(&specs));
     std::fs::create_dir_all(home.0.join("user-bin")).unwrap();
     let link = home.0.join("user-bin/lightcell");
     std::os::unix::fs::symlink(lc.join("bin/lightcell"), &link).unwrap();

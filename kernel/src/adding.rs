@@ -70,6 +70,10 @@ impl Adding {
 
     /// The cell's build is over, well or badly.
     pub fn end(&mut self, shared: &Shared, built: bool) {
+        // cargo has run in a process of its own, which has no log.
+        if let Some(note) = self.lock.parent().and_then(crate::cache::take_note) {
+            tracing::warn!("{note}");
+        }
         let Some(shown) = self.shown.take() else { return };
         self.before = packages(&self.lock);
         let (parent, seconds) = (shared.now.parent(), shown.begun.elapsed().as_secs_f64());

@@ -16,7 +16,17 @@ pub fn is_simple(cell: &str) -> bool {
     })
 }
 
-const SIMPLE_MAGICS: [&str; 8] = ["bash", "cd", "env", "history", "load", "opt", "who", "writefile"];
+const SIMPLE_MAGICS: [&str; 9] = [
+    "bash",
+    "cd",
+    "config",
+    "env",
+    "history",
+    "load",
+    "opt",
+    "who",
+    "writefile",
+];
 
 fn is_simple_rust(cell: &str) -> bool {
     if ["lightcell", "tch", "hparams"].iter().any(|name| cell.contains(name)) {

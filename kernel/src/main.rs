@@ -4,6 +4,7 @@
 //! into a library. It never loads libtorch and never runs user code: that is the worker's part.
 
 mod adding;
+mod cache;
 mod complete;
 mod connection;
 mod early;
@@ -14,6 +15,7 @@ mod history;
 mod home;
 mod libraries;
 mod listener;
+mod lockfile;
 mod magic;
 mod now;
 mod prepare;
@@ -25,6 +27,7 @@ mod report;
 mod runs;
 mod server;
 mod session;
+mod settings;
 mod stdin;
 mod stubs;
 mod turn;

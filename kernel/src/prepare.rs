@@ -227,6 +227,7 @@ pub fn store(home: &Home, rustc: &Rustc, session: &Session) -> Result<PathBuf> {
     if let Some(all) = stubs.parent() {
         keep_two(all, &stubs);
     }
+    crate::cache::forget_old(home);
     Ok(target)
 }
 

@@ -171,11 +171,26 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     if is("metadata") && is("--filter-platform") && !is("--no-deps") {
         return metadata(args);
     }
-    let is_build = args.first().is_some_and(|name| name == "build");
-    if !is_build || std::env::var_os("RUSTC_WRAPPER").is_some() || !session.join("Cargo.toml").is_file() {
+    // evcxr puts `--offline` before it.
+    let kind = args
+        .iter()
+        .find_map(|arg| arg.to_str().filter(|arg| !arg.starts_with('-')));
+    let cache = crate::cache::Cache::of(&session);
+    let own = variable(OWN_SOURCES)?;
+    if kind == Some("metadata") {
+        let status = command.status().context("cannot run cargo")?;
+        crate::lockfile::collect(&session);
+        return Ok(exit_code(status));
+    }
+    if kind == Some("check")
+        && let Some(cache) = &cache
+    {
+        crate::lockfile::complete(&session);
+        return cache.run(command, "check", &own).map(exit_code);
+    }
+    if kind != Some("build") || std::env::var_os("RUSTC_WRAPPER").is_some() || !session.join("Cargo.toml").is_file() {
         return become_it(command);
     }
-    let own = variable(OWN_SOURCES)?;
     let file = session.join(RECIPE);
     if let Some(recipe) = read(&file)
         && stamp(&session, args, &own) == Some(recipe.stamp)
@@ -192,7 +207,14 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         // For the wrapper's own use; it takes them away again.
         command.env(REAL_PATH, variable(REAL_PATH)?);
     }
-    let status = command.status().context("cannot run cargo")?;
+    crate::lockfile::complete(&session);
+    let status = match cache {
+        Some(cache) => cache.run(command, "build", &own)?,
+        None => command.status().context("cannot run cargo")?,
+    };
+    if status.success() {
+        crate::lockfile::succeeded(&session);
+    }
     if status.success()
         && let Some(mut recipe) = read(&new)
         && let Some(stamp) = stamp(&session, args, &own)

@@ -37,6 +37,7 @@ impl Session {
     pub fn fill(&self, store: &Path) -> Result<()> {
         link_tree(&store.join("target"), &self.path.join("target"))
             .with_context(|| format!("cannot start from the warm store {}", store.display()))?;
+        crate::cache::attach(&self.path, store);
         self.restore_lock(store)
     }
 
@@ -144,17 +145,25 @@ fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
             link_tree(&source, &target)?;
         } else if entry.file_name() == ".cargo-lock" || entry.file_name() == ".cargo-build-lock" {
             continue;
-        } else if is_record(&source) || std::fs::hard_link(&source, &target).is_err() {
-            std::fs::copy(&source, &target)?;
-            // Mode is copied; times must be too: cargo compares them.
-            let meta = std::fs::metadata(&source)?;
-            let times = std::fs::FileTimes::new()
-                .set_modified(meta.modified()?)
-                .set_accessed(meta.accessed()?);
-            let readable = meta.permissions().mode() | 0o600;
-            std::fs::set_permissions(&target, std::fs::Permissions::from_mode(readable))?;
-            File::options().write(true).open(&target)?.set_times(times)?;
+        } else {
+            link_file(&source, &target, is_record(&source))?;
         }
+    }
+    Ok(())
+}
+
+/// Links a file, or copies it: when it is to be a copy, or lies in another file system.
+pub fn link_file(source: &Path, target: &Path, copy: bool) -> std::io::Result<()> {
+    if copy || std::fs::hard_link(source, target).is_err() {
+        std::fs::copy(source, target)?;
+        // Mode is copied; times must be too: cargo compares them.
+        let meta = std::fs::metadata(source)?;
+        let times = std::fs::FileTimes::new()
+            .set_modified(meta.modified()?)
+            .set_accessed(meta.accessed()?);
+        let readable = meta.permissions().mode() | 0o600;
+        std::fs::set_permissions(target, std::fs::Permissions::from_mode(readable))?;
+        File::options().write(true).open(target)?.set_times(times)?;
     }
     Ok(())
 }

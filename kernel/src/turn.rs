@@ -3,6 +3,7 @@
 use crate::executor::Executor;
 use crate::magic;
 use crate::report::Report;
+use crate::settings;
 use crate::words;
 use jupyter_protocol::messaging::Payload;
 use lightcell_magics::{Call, nearest};
@@ -43,6 +44,12 @@ impl Executor {
                     "dropped {}; functions, types and crates stay\n",
                     words::number(names.len(), "variable")
                 ));
+                Ok(())
+            }
+            "config" => {
+                let said = settings::config(&self.ground.session.path, text)
+                    .map_err(|(word, message, hint)| wrong(call, &word, message, &hint, count, cell))?;
+                self.say(&said);
                 Ok(())
             }
             "dep" => self.code(&dependency(call), count, cell),
@@ -175,18 +182,16 @@ impl Executor {
     }
 
     fn opt(&mut self, call: &Call, level: &str, count: usize, cell: &str) -> Result<(), Report> {
-        let file = self.ground.session.path.join(crate::replay::OPT_LEVEL);
+        let session = &self.ground.session.path;
         if level.is_empty() {
-            let set = std::fs::read_to_string(&file).unwrap_or_else(|_| "2".to_owned());
-            self.say(&format!("cells are compiled with opt-level {}\n", set.trim()));
+            self.say(&format!(
+                "cells are compiled with opt-level {}\n",
+                settings::opt_level(session)
+            ));
             return Ok(());
         }
-        if !["0", "1", "2", "3", "s", "z"].contains(&level) {
-            let message = format!("`{level}` is no opt-level");
-            return Err(wrong(call, level, message, "it is 0, 1, 2, 3, s or z", count, cell));
-        }
-        std::fs::write(&file, level)
-            .map_err(|error| Report::plain("MagicError", &format!("cannot write {}: {error}", file.display()), None))?;
+        settings::set_opt_level(session, level)
+            .map_err(|(word, message, hint)| wrong(call, &word, message, &hint, count, cell))?;
         self.say(&format!("cells are compiled with opt-level {level} from now on\n"));
         Ok(())
     }

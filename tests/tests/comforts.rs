@@ -188,6 +188,21 @@ fn variables_are_listed_and_dropped() {
     kernel.ok("%opt 0");
     assert_eq!(kernel.ok("1 + 1").value(), "2");
     assert_eq!(kernel.err("%opt 9").evalue(), "`9` is no opt-level");
+    let settings = kernel.ok("%config").stdout();
+    assert!(
+        settings.starts_with("cache-limit  ") && settings.contains("\nopt-level    0 "),
+        "{settings}"
+    );
+    assert!(kernel.ok("%config opt-level 2").stdout().starts_with("opt-level    2 "));
+    assert_eq!(kernel.ok("%opt").stdout(), "cells are compiled with opt-level 2\n");
+    let wrong = kernel.err("%config opt-levle 2");
+    assert_eq!(wrong.evalue(), "there is no setting `opt-levle`");
+    assert!(
+        wrong.traceback().contains("did you mean opt-level?"),
+        "{}",
+        wrong.traceback()
+    );
+    assert_eq!(kernel.err("%config cache-limit much").evalue(), "`much` is no size");
     // Magics are completed as they are typed.
     let found = kernel.call(json!({"op": "request", "name": "complete", "args": ["%ti", 3]}));
     assert_eq!(found["matches"], json!(["%time", "%timeit"]));

@@ -120,7 +120,7 @@ pub fn split(cell: &str) -> Result<Vec<Piece>, MagicError> {
             }
             pieces.push(match command {
                 Some(command) => Piece::Shell(command.to_owned()),
-                None => Piece::Magic(parse(line, index + 1)?),
+                None => Piece::Magic(parse(line, index + 1, false)?),
             });
             code = "\n".repeat(index + 1);
             begun = index + 1;
@@ -151,10 +151,15 @@ fn cell_magic(cell: &str) -> Result<Option<Call>, MagicError> {
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return Ok(None);
     }
-    let mut call = parse(lines[index], index + 1)?;
+    let mut call = parse(lines[index], index + 1, true)?;
     match call.magic().takes {
         Takes::Cell | Takes::LineOrCell => {
-            call.body = Some(lines[index + 1..].iter().map(|line| format!("{line}\n")).collect());
+            // As it is, also where lines end in the way of Windows; only the last one's end may be missing.
+            let mut body: String = cell.split_inclusive('\n').skip(index + 1).collect();
+            if !body.is_empty() && !body.ends_with('\n') {
+                body.push('\n');
+            }
+            call.body = Some(body);
             Ok(Some(call))
         }
         // As a line among others.
@@ -239,7 +244,8 @@ fn words(line: &str) -> Vec<Word> {
     words
 }
 
-fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
+/// Reads a line; `is_cell` says that it is a cell's first one with two signs.
+fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
     let words = words(line);
     let wrong = |word: &Word, message: String, hint: Option<String>| MagicError {
         line: number,
@@ -265,7 +271,7 @@ fn parse(line: &str, number: usize) -> Result<Call, MagicError> {
         };
         return Err(wrong(first, format!("unknown magic `%{name}`"), Some(hint)));
     };
-    let is_cell = first.text.starts_with("%%");
+    // Elsewhere it would have no text: %%writefile would empty its file.
     if magic.takes == Takes::Cell && !is_cell {
         let hint = format!("write %%{name} in the first line of a cell");
         return Err(wrong(first, format!("%{name} takes a whole cell"), Some(hint)));
@@ -456,9 +462,14 @@ mod tests {
         assert_eq!(call.body.as_deref(), Some("let a = 1;\n%gpu\n"));
         assert_eq!((call.value("--loops"), call.line), (Some("10"), 2));
         assert_eq!(only("%%writefile -a a b.txt\nx").arguments, ["a b.txt"]);
+        assert_eq!(only("%%writefile a\r\nx\r\n\ty").body.as_deref(), Some("x\r\n\ty\n"));
         assert_eq!(
             error("%bash ls"),
             "%bash takes a whole cell\nhint: write %%bash in the first line of a cell"
+        );
+        assert_eq!(
+            error("let a = 1;\n%%writefile a\nx"),
+            "%writefile takes a whole cell\nhint: write %%writefile in the first line of a cell"
         );
         assert_eq!(
             error("%%writefile\nx"),

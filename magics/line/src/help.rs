@@ -1,6 +1,6 @@
 //! Help, completion and the documentation, from the table.
 
-use crate::table::{Kind, Magic, TABLE, magic};
+use crate::table::{Kind, Magic, SETTINGS, TABLE, magic};
 use std::fmt::Write;
 
 /// The help page of a magic; the name may have its `%`.
@@ -91,9 +91,10 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
     if !text.starts_with('%') {
         return None;
     }
-    let start = before
-        .rfind(char::is_whitespace)
-        .map_or(0, |at| at + 1)
+    // A space can be longer than a byte, such as the no-break space that some keyboards type.
+    let space = before.char_indices().rfind(|(_, c)| c.is_whitespace());
+    let start = space
+        .map_or(0, |(at, c)| at + c.len_utf8())
         .max(before.len() - text.len());
     let word = &before[start..];
     let found = |matches: Vec<String>| {
@@ -123,6 +124,10 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
         return found(names.filter(|name| name.starts_with(word)).map(str::to_owned).collect());
     }
     let previous = before[..start].split_whitespace().next_back()?;
+    if magic.name == "config" && previous.trim_start_matches('%') == magic.name {
+        let names = SETTINGS.iter().map(|(name, _)| *name);
+        return found(names.filter(|name| name.starts_with(word)).map(str::to_owned).collect());
+    }
     let flag = magic
         .flags
         .iter()
@@ -160,6 +165,9 @@ mod tests {
         assert_eq!(matches("%fit Net data --max-e"), ["--max-epochs"]);
         assert_eq!(matches("%fit Net data --device c"), ["cpu", "cuda"]);
         assert_eq!(matches("%fit Net data --epochs "), ["10"]);
+        assert_eq!(matches("%fit\u{a0}Net data\u{a0}--max-e"), ["--max-epochs"]);
+        assert_eq!(matches("%config o"), ["opt-level"]);
+        assert_eq!(matches("%config ").len(), SETTINGS.len());
         assert_eq!(complete("%fit N", 6), None);
         assert_eq!(complete("let a", 5), None);
         assert_eq!(complete("%é", 2), None);

@@ -19,7 +19,7 @@ mod table;
 pub use call::{Call, MagicError, Piece, split};
 pub use fit::{FitCall, FitOptions};
 pub use help::{Completion, complete, help, lsmagic, markdown};
-pub use table::{Flag, Kind, Magic, Side, TABLE, Takes, magic};
+pub use table::{Flag, Kind, Magic, SETTINGS, Side, TABLE, Takes, magic};
 
 /// The name in `names` that is closest to `wrong`, if any is close.
 ///

@@ -132,6 +132,16 @@ pub const TABLE: &[Magic] = &[
         flags: &[],
     },
     Magic {
+        name: "config",
+        summary: "show or set the kernel's settings",
+        usage: "%config [NAME [VALUE]]",
+        about: "Without VALUE it shows the setting, without NAME all. opt-level: how far cells are optimized, as %opt. cache-limit: how much is kept of crates that `:dep` compiled, for later kernels, such as 4G; it holds for all kernels.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
         name: "del",
         summary: "drop a variable",
         usage: "%del NAME",
@@ -554,6 +564,12 @@ pub const TABLE: &[Magic] = &[
             about: "add to the file",
         }],
     },
+];
+
+/// What `%config` shows and sets, each with a line about it.
+pub const SETTINGS: &[(&str, &str)] = &[
+    ("cache-limit", "how much is kept of crates for later kernels"),
+    ("opt-level", "how far cells are optimized: 0, 1, 2, 3, s or z"),
 ];
 
 /// The magic with this name.
