@@ -391,7 +391,7 @@ impl Executor {
             match result
                 .as_ref()
                 .err()
-                .and_then(|failure| self.to_box(failure, &rewritten.text))
+                .and_then(|failure| self.boxed_closure(failure, &rewritten.text))
             {
                 // Once a variable: a second time it did not help.
                 Some(boxed) if !boxes.contains(&boxed) => boxes.push(boxed),
@@ -435,7 +435,8 @@ impl Executor {
             let (result, ..) = self.evaluate(&text)?;
             if let Err(failure) = &result {
                 log(anyhow::anyhow!("{failure}"));
-                return self.libraries.give_up().or_else(|error| Ok(log(error)));
+                self.libraries.give_up().unwrap_or_else(log);
+                return Ok(());
             }
             if libraries::native(&session) != native {
                 self.libraries.give_up().unwrap_or_else(log);
@@ -450,7 +451,7 @@ impl Executor {
     }
 
     /// The closure that a cell failed to keep, as it can be kept.
-    fn to_box(&mut self, failure: &Failure, rust: &str) -> Option<prepass::Boxed> {
+    fn boxed_closure(&mut self, failure: &Failure, rust: &str) -> Option<prepass::Boxed> {
         let text = failure.to_string();
         let variable = crate::words::without_type(&text)?;
         if let Some(boxed) = prepass::Boxed::new(variable, &text) {
