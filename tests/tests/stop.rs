@@ -55,7 +55,7 @@ fn what_a_user_holds_is_there_after_a_stop_or_named() {
              let big = vec![1u8; {bytes}];\n\
              let v = vec![1, 2, 3];\n\
              let w = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);\n\
-             let mut file = std::fs::File::open(\"/proc/self/maps\")?;\n\
+             let mut file = std::fs::File::open(\"/etc/passwd\")?;\n\
              let mut first = [0u8; 4];\n\
              file.read_exact(&mut first)?;\n\
              let cat = || -> Child {{ Command::new(\"cat\").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap() }};\n\
