@@ -43,6 +43,8 @@ pub struct Libraries {
     session: PathBuf,
     stubs: PathBuf,
     list: Vec<Library>,
+    /// Names of crates that each cell links itself.
+    unshared: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -59,24 +61,24 @@ impl Libraries {
             session: session.to_owned(),
             stubs: stubs.to_owned(),
             list: Vec::new(),
+            unshared: BTreeSet::new(),
         }
     }
 
-    /// Whether some of these are in none of the libraries.
+    /// Whether some of these are in none of the libraries, and could be.
     pub fn lack(&self, asked: &[Asked]) -> bool {
         let has = |one: &Asked| self.list.iter().any(|library| library.crates.contains(one));
-        !asked.iter().all(has)
+        !asked.iter().all(|one| has(one) || self.unshared.contains(&one.0))
     }
 
     /// A library with these crates, on top of the earlier ones; gives what evcxr is to run.
     pub fn add(&mut self, asked: &[Asked]) -> Result<String> {
         let before = self.list.len();
         let earlier: Vec<usize> = (0..before).filter(|at| !self.list[*at].crates.is_empty()).collect();
-        self.list.push(Library {
-            crates: asked.to_vec(),
-            built: None,
-        });
-        self.write(before, asked, &earlier)?;
+        let mut crates = asked.to_vec();
+        crates.retain(|(name, _)| !self.unshared.contains(name));
+        self.write(before, &crates, &earlier)?;
+        self.list.push(Library { crates, built: None });
         Ok(self.code(before))
     }
 
@@ -93,7 +95,15 @@ impl Libraries {
         self.add(&all)
     }
 
-    /// Forgets the last library: it could not be built, or its crates are not to be shared.
+    /// Forgets the last library for good: its crates bring C. What that compiled is there from now on, so that a cell that
+    /// is run again could not tell.
+    pub fn decline(&mut self) -> Result<()> {
+        let last = self.list.last().into_iter().flat_map(|library| &library.crates);
+        self.unshared.extend(last.map(|(name, _)| name.clone()));
+        self.give_up()
+    }
+
+    /// Forgets the last library: it could not be built.
     pub fn give_up(&mut self) -> Result<()> {
         let Some(at) = self.list.len().checked_sub(1) else {
             return Ok(());
@@ -256,6 +266,16 @@ mod tests {
         assert!(!text(2, "lib.rs").contains("lightcell_shared"));
         libraries.give_up().unwrap();
         assert!(libraries.lack(&log));
+        libraries.add(&log).unwrap();
+        libraries.decline().unwrap();
+        assert!(!libraries.lack(&log) && !text(3, "lib.rs").contains("log"));
+        let both = [log[0].clone(), one("other", "\"1\"")];
+        assert!(libraries.lack(&both));
+        let code = libraries.add(&both).unwrap();
+        assert!(
+            code.starts_with(":dep other") && !text(4, "lib.rs").contains("log"),
+            "{code}"
+        );
         std::fs::remove_dir_all(session).unwrap();
     }
 }

@@ -78,7 +78,7 @@ impl Executor {
                 return Ok(());
             }
             if libraries::native(&session) != native {
-                self.libraries.give_up().unwrap_or_else(log);
+                self.libraries.decline().unwrap_or_else(log);
                 return self.evaluate(&text).map(drop);
             }
             if !self.libraries.have_changed() {
