@@ -114,6 +114,16 @@ class Driver:
         send = getattr(self.client, op["name"])
         return self.reply(send(*op.get("args", ()), **op.get("kwargs", {})))
 
+    def welcome(self, op):
+        """The content of the first message that a new subscriber gets."""
+        client = self.manager.client()
+        client.start_channels(shell=False, iopub=True, stdin=False, hb=False, control=False)
+        try:
+            message = client.get_iopub_msg(timeout=LIMIT)
+            return {"kind": message["msg_type"], "content": message["content"]}
+        finally:
+            client.stop_channels()
+
     def pid(self, op):
         return {"pid": self.manager.provisioner.pid}
 

@@ -85,6 +85,12 @@ fn requests_beside_cells_are_answered() {
         "{inspect}"
     );
 
+    let welcome = kernel.call(json!({"op": "welcome"}));
+    assert_eq!(
+        welcome,
+        json!({"kind": "iopub_welcome", "content": {"subscription": ""}})
+    );
+
     let comms = kernel.call(json!({"op": "request", "name": "comm_info"}));
     assert_eq!((comms["status"].as_str(), &comms["comms"]), (Some("ok"), &json!({})));
 
