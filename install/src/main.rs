@@ -18,6 +18,7 @@ mod preflight;
 mod selftest;
 mod setup;
 mod sources;
+mod tch;
 mod ui;
 mod uninstall;
 mod wheels;

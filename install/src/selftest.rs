@@ -2,7 +2,7 @@
 
 use crate::place::{self, Place, Setup, on_path, output};
 use crate::ui::{self, Step, problem};
-use crate::{jupyter, setup, sources};
+use crate::{jupyter, setup, sources, tch};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -48,8 +48,12 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
 /// Runs everything; with `full`, installs what is needed, and a skip is a failure.
 pub fn run(full: bool) -> Result<ExitCode> {
     let place = Place::find()?;
-    let root = sources::root(&place)?;
     let installed = setup::run(None)?;
+    // With another tch than the sources name, they are tested where they name it.
+    let root = match tch::of(&installed.libtorch.version) {
+        Some(needed) if needed == tch::DEFAULT => sources::root(&place)?,
+        _ => installed.src.clone(),
+    };
     let python = python(&place, &installed, full)?;
     let found = Found {
         kernel_test: python.as_deref().is_some_and(|python| imports(python, KERNEL_TEST)),
