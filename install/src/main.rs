@@ -13,6 +13,7 @@ mod kernel;
 mod kernelspec;
 mod libtch;
 mod libtorch;
+mod oracles;
 mod place;
 mod preflight;
 mod selftest;

@@ -1,11 +1,12 @@
 //! How long training takes here, in a bare `tch` loop and, where Python has them, in bare PyTorch loops and in Lightning:
 //!
-//! `cargo run --release -p lightcell --example speed -- [--rounds N] [--threads N] [--python PATH] [--only NAME]`
+//! `cargo run --release -p lightcell --example speed -- [--rounds N] [--threads N] [--python PATH] [--only NAME] [--cpu]`
 //!
 //! One epoch of four models with Adam: MNIST's 784-128-10 (`mnist`), a tiny one of which 4,000 steps show what a step costs
 //! beside its arithmetic (`tiny`), a small CNN (`cnn`) and a small transformer (`transformer`). The data are random numbers:
 //! times do not depend on them. All take turns, in rounds, with the same number of threads; raw samples are printed, their
-//! smallest and their median.
+//! smallest and their median. `--cpu` measures the processors' time instead of the clock's, which on one thread says the same
+//! also on a machine that is busy with other things.
 //!
 //! - "bare tch", "bare PyTorch, slices": a loop that takes its batches from tensors in memory, by index.
 //! - "bare PyTorch, DataLoader": the loop that PyTorch's own tutorials show.
@@ -20,6 +21,23 @@ use lightcell::tch::nn::{self, Module, OptimizerConfig};
 use model::{Hp, Net};
 use std::process::Command;
 use std::time::Instant;
+
+/// Seconds since some moment: of the clock, or of the processors' work for this program.
+fn now() -> f64 {
+    if !std::env::args().any(|arg| arg == "--cpu") {
+        static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        return BEGUN.get_or_init(Instant::now).elapsed().as_secs_f64();
+    }
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let nanoseconds = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        text.split(' ')
+            .next()
+            .and_then(|number| number.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    threads.map(nanoseconds).sum::<f64>() / 1e9
+}
 
 /// A model and its data.
 struct Task {
@@ -90,7 +108,7 @@ impl Task {
             .add_fn(Tensor::relu)
             .add(nn::linear(vars.root() / "l2", hidden, outputs, Default::default()));
         let mut optimizer = nn::Adam::default().build(&vars, 1e-3)?;
-        let begun = Instant::now();
+        let begun = now();
         let order = Tensor::randperm(self.samples, (Kind::Int64, Device::Cpu));
         let (mut at, mut sum) = (0, 0.0);
         while at < self.samples {
@@ -102,7 +120,7 @@ impl Task {
             at += self.batch;
         }
         assert!(sum.is_finite());
-        Ok(begun.elapsed().as_secs_f64())
+        Ok(now() - begun)
     }
 
     /// Seconds of one epoch here.
@@ -119,9 +137,9 @@ impl Task {
             kind: self.name.to_owned(),
             log: does != Does::Silent,
         };
-        let begun = Instant::now();
+        let begun = now();
         let fit = trainer.fit::<Net, _>(&hp, data)?;
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = now() - begun;
         assert_eq!(fit.step_losses.len() as i64, self.steps());
         if does == Does::Whole {
             std::fs::remove_dir_all(&folder)?;
@@ -144,6 +162,7 @@ fn python(program: &str, task: &Task, threads: i32) -> Result<Vec<(String, f64)>
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/speed/speed.py"))
         .arg(task.name)
         .args(numbers.map(|number| number.to_string()))
+        .args(std::env::args().filter(|arg| arg == "--cpu"))
         .env("OMP_NUM_THREADS", threads.to_string())
         // What this program needs to find its own libtorch is not for another.
         .env_remove("LD_LIBRARY_PATH")
@@ -207,8 +226,13 @@ fn main() -> Result<()> {
         }
         let steps = task.steps();
         println!(
-            "{}: one epoch of {steps} steps, {threads} threads, {rounds} rounds",
-            task.name
+            "{}: one epoch of {steps} steps, {threads} threads, {rounds} rounds{}",
+            task.name,
+            if std::env::args().any(|arg| arg == "--cpu") {
+                ", processors' time"
+            } else {
+                ""
+            }
         );
         for (name, samples) in &table {
             let (smallest, middle) = smallest_and_median(samples);
