@@ -99,6 +99,9 @@ def plant(copy):
 def main():
     cargo = ["cargo", "test", "--release", "-p", "lightcell", "--test", "oracles", *sys.argv[1:]]
     copy = tempfile.mkdtemp(prefix="lightcell-mutations-")
+    # A target folder of its own: cargo would take what is built from the copy for built from the clone.
+    target = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
+    build = dict(os.environ, CARGO_TARGET_DIR=os.path.join(target, "mutations"))
     try:
         files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for file in filter(None, files.split("\0")):
@@ -106,12 +109,12 @@ def main():
                 os.makedirs(os.path.dirname(os.path.join(copy, file)), exist_ok=True)
                 shutil.copy(os.path.join(ROOT, file), os.path.join(copy, file))
         plant(copy)
-        if subprocess.run([*cargo, "--no-run"], cwd=copy).returncode:
+        if subprocess.run([*cargo, "--no-run"], cwd=copy, env=build).returncode:
             sys.exit("the copy with the faults does not build")
         wrong = False
         named = {"": "no fault"} | {name: about for name, about, *_ in FAULTS if about}
         for name, about in named.items():
-            environment = dict(os.environ, LIGHTCELL_FAULT=name, OMP_NUM_THREADS="1")
+            environment = dict(build, LIGHTCELL_FAULT=name, OMP_NUM_THREADS="1")
             run = subprocess.run(cargo, cwd=copy, env=environment, capture_output=True, text=True)
             failed = sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED$", run.stdout, re.M)))
             as_it_should = bool(failed) if name else run.returncode == 0
