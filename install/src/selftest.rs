@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// What the clients in tests/ import; Jupyter has it.
 const CLIENTS: &str = "import jupyter_client, nbclient";
+/// Names a Python with PyTorch, Lightning and onnxruntime, for tests that are ignored without; nobody needs it, so it is never
+/// installed.
+const WITH_TORCH: &str = "LIGHTCELL_TEST_TORCH";
 /// What one test more needs.
 const KERNEL_TEST: &str = "import jupyter_kernel_test";
 
@@ -114,6 +117,14 @@ pub fn run(full: bool) -> Result<ExitCode> {
             ]),
         ),
     ];
+    if std::env::var_os(WITH_TORCH).is_some() {
+        let args = ["test", "--release", "--locked", "-p", "lightcell", "--", "--ignored"];
+        steps.push(("against PyTorch", minutes(20), cargo(&args)));
+    } else {
+        ui::note(&format!(
+            "not run: the tests that compare with PyTorch in Python ({WITH_TORCH} is not set)"
+        ));
+    }
     if found.python.is_some() {
         let mut args = vec!["test", "--release", "--locked", "-p", "lightcell-tests", "--"];
         // Each starts kernels, which compile.

@@ -7,6 +7,7 @@ mod looking;
 mod optimizer;
 
 pub use group::ParamGroup;
+pub(crate) use group::name_fits;
 pub(crate) use kernels::Kernels;
 pub use optimizer::Optimizer;
 
