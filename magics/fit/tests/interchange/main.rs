@@ -371,7 +371,7 @@ fn a_torchscript_module_computes_features_without_gradients() {
     let _turn = in_turn();
     let scratch = Scratch::new("script.pt");
     let cpu = (Kind::Float, Device::Cpu);
-    let weight = Tensor::randn([3, 2], cpu).set_requires_grad(true);
+    let weight = Tensor::randn([3, 2], cpu);
     let example = Tensor::ones([1, 2], cpu);
     let mut traced = |inputs: &[Tensor]| vec![inputs[0].linear(&weight, None::<&Tensor>)];
     let module = lightcell::tch::CModule::create_by_tracing("Net", "forward", &[example], &mut traced);
