@@ -153,7 +153,7 @@ fn oracle_14_a_run_of_lightning_goes_on_here() {
 fn a_checkpoint_of_lightnings_callback_counts_its_epoch() {
     let _turn = in_turn();
     let fit = trainer(3)
-        .ckpt_path(&file("callback.ckpt"))
+        .ckpt_path(file("callback.ckpt"))
         .fit::<Net, _>(&hp("adam"), &Samples)
         .unwrap();
     assert_eq!((fit.step_losses.len(), fit.history.len()), (16, 1));
@@ -284,7 +284,7 @@ fn what_does_not_fit_is_said() {
         let error = trainer.fit::<Net, _>(hp, &Samples).unwrap_err().to_string();
         error.replace(&*file("").to_string_lossy(), "")
     };
-    let theirs = |name: &str| trainer(3).ckpt_path(&file(name));
+    let theirs = |name: &str| trainer(3).ckpt_path(file(name));
     assert_eq!(
         said(theirs("adam.ckpt"), &hp("groups")),
         "adam.ckpt does not fit: its optimizer has groups of 6 parameters, and ours of 4 and 2\nhint: write the optimizer with the same parameter groups"
