@@ -20,7 +20,7 @@ import importlib.metadata as m, sys
 from importlib.util import find_spec
 ours = dict(line.split('==') for line in open(sys.argv[1]).read().split() if '==' in line)
 sys.exit(any(m.version(name) != version for name, version in ours.items())
-    or not all(map(find_spec, ('torch', 'numpy', 'PIL', 'safetensors', 'tensorboard'))))";
+    or not all(map(find_spec, ('torch', 'torchvision', 'numpy', 'PIL', 'safetensors', 'tensorboard', 'onnx', 'onnxruntime'))))";
 
 /// On disk, about, and to be free for pip's work.
 const BYTES: u64 = 5_100_000_000;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// What the clients in tests/ import; Jupyter has it.
 const CLIENTS: &str = "import jupyter_client, nbclient";
+/// Names a Python with PyTorch, Lightning and onnxruntime, for tests that are ignored without.
+const WITH_TORCH: &str = "LIGHTCELL_TEST_TORCH";
 /// What one test more needs.
 const KERNEL_TEST: &str = "import jupyter_kernel_test";
 
@@ -72,6 +74,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
         .map(|python| oracles::make(&place, &root, python))
         .transpose()?;
     let (make, numbers) = made.map_or((None, None), |(make, numbers)| (Some(make), Some(numbers)));
+    let with_torch = pytorch
+        .clone()
+        .or_else(|| std::env::var_os(WITH_TORCH).map(PathBuf::from));
     let cargo = |args: &[&str]| {
         let mut command = Command::new(&installed.cargo);
         // Behind the subcommand: clippy and fmt are programs of their own, and cargo keeps what stands before to itself.
@@ -92,6 +97,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
             ("LIGHTCELL_TEST_PYTHON", &found.python),
             ("LIGHTCELL_TEST_MNIST", &found.mnist),
             ("LIGHTCELL_ORACLES", &numbers),
+            (WITH_TORCH, &with_torch),
         ] {
             match value {
                 Some(path) => command.env(name, path),
@@ -134,6 +140,18 @@ pub fn run(full: bool) -> Result<ExitCode> {
             ]),
         ),
     ]);
+    if with_torch.is_some() {
+        let args = ["test", "--release", "--locked", "-p", "lightcell", "--", "--ignored"];
+        steps.push((
+            "files and graphs, read by PyTorch and ONNX Runtime",
+            minutes(20),
+            cargo(&args),
+        ));
+    } else {
+        ui::note(&format!(
+            "not run: the tests that PyTorch in Python takes part in (`--full` installs it; {WITH_TORCH} names one)"
+        ));
+    }
     if found.python.is_some() {
         let mut args = vec!["test", "--release", "--locked", "-p", "lightcell-tests", "--"];
         // Each starts kernels, which compile.

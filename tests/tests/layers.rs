@@ -33,6 +33,10 @@ fn dependencies_point_one_way() {
         ),
         ("lightcell-events", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-magics", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
+        (
+            "lightcell-pickle",
+            [&jupyter[..], &torch[..], &["evcxr", "serde", "lightcell"]].concat(),
+        ),
         ("lightcell-gpu", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-plot", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell", [&jupyter[..], &["evcxr", "plotters"]].concat()),

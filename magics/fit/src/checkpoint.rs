@@ -14,13 +14,15 @@ pub(crate) mod file;
 use crate::callbacks::Kept;
 use crate::error::{Error, Kind, Result};
 use crate::history::{EpochRecord, History};
+use crate::interchange::{lightning, torch_file};
 use crate::looping::{Partial, Progress, State};
 use crate::optim::Optimizer;
 use crate::path::Store;
+use crate::state_dict::{self, StateDict};
 use file::Metadata;
 use lightcell_events::run::Metrics;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Tensor};
 
@@ -123,6 +125,14 @@ pub(crate) struct ForCallbacks {
 /// # Errors
 /// When the file cannot be read, or is that of another model: all tensors that do not fit are named.
 pub(crate) fn restore(path: &Path, state: &mut State, averages: bool) -> Result<ForCallbacks> {
+    if torch_file::is_one(path)? {
+        lightning::restore(path, state)?;
+        return Ok(ForCallbacks {
+            states: Value::Object(Map::new()),
+            tensors: Vec::new(),
+            averaged: false,
+        });
+    }
     let texts = Texts::read(path)?;
     let tensors = file::read_tensors(path)?;
     let progress = texts.progress(state.progress)?;
@@ -189,6 +199,9 @@ pub(crate) fn load_generators(device: Device, states: &[(String, Tensor)]) -> Re
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn callbacks(path: &Path) -> Result<Value> {
+    if torch_file::is_one(path)? {
+        return Ok(Value::Object(Map::new()));
+    }
     Texts::read(path)?.get("callbacks")
 }
 
@@ -197,6 +210,9 @@ pub(crate) fn callbacks(path: &Path) -> Result<Value> {
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn module(path: &Path) -> Result<Value> {
+    if torch_file::is_one(path)? {
+        return Ok(Value::Object(Map::new()));
+    }
     let texts = file::read_metadata(path)?;
     match texts.contains_key("module") {
         true => Texts { path, texts }.get("module"),
@@ -204,50 +220,19 @@ pub(crate) fn module(path: &Path) -> Result<Value> {
     }
 }
 
-/// Loads the parameters and buffers of a checkpoint, or of a file with nothing else.
+/// Loads the parameters and buffers of a checkpoint, or of a file with nothing else; not those whose names fit a pattern.
 ///
 /// # Errors
 /// When the file cannot be read, or is that of another model: all tensors that do not fit are named.
-pub(crate) fn load_weights(path: &Path, store: &Store) -> Result<()> {
-    let mut tensors = file::read_tensors(path)?;
-    if file::read_metadata(path)?.contains_key("lightcell") {
-        tensors.retain_mut(|(name, _)| match name.strip_prefix("model.") {
-            Some(rest) => {
-                *name = rest.to_owned();
-                true
-            }
-            None => false,
-        });
-    }
-    fits(store, &tensors).map_err(|error| error.at(&format!("{} does not fit", path.display())))?;
-    copy(store, &tensors)
+pub(crate) fn load_weights(path: &Path, store: &Store, except: Option<&str>) -> Result<()> {
+    let weights = StateDict::load(path)?;
+    state_dict::load(store, "", &weights.0, except).map_err(|error| state_dict::not_fitting(path, error))
 }
 
 /// Names all tensors that are missing, not expected, or of another shape.
 fn fits(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
-    let ours: BTreeMap<String, Tensor> = store.state_dict().into_iter().collect();
-    let theirs: BTreeMap<&str, &Tensor> = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let mut faults = Vec::new();
-    let mut say = |what: &str, names: Vec<String>| {
-        if !names.is_empty() {
-            faults.push(format!("{what}: {}", names.join(", ")));
-        }
-    };
-    let missing = ours.keys().filter(|name| !theirs.contains_key(name.as_str()));
-    say("missing", missing.cloned().collect());
-    let unexpected = theirs.keys().filter(|name| !ours.contains_key(**name));
-    say("unexpected", unexpected.map(|name| (*name).to_owned()).collect());
-    let other = ours.iter().filter_map(|(name, tensor)| {
-        let given = theirs.get(name.as_str())?;
-        let (here, there) = (tensor.size(), given.size());
-        (here != there).then(|| format!("{name} ({there:?} in the file, {here:?} in the model)"))
-    });
-    say("of another shape", other.collect());
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Data, faults.join("; "))
-        .hint("make the model with the code and hyperparameters that it was trained with"))
+    let theirs = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    state_dict::compare(&store.state_dict().into_iter().collect(), &theirs)
 }
 
 pub(crate) fn copy(store: &Store, given: &[(String, Tensor)]) -> Result<()> {
@@ -272,6 +257,21 @@ fn load_grads(state: &mut State, grads: &[(String, Tensor)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The hyperparameters of a model in a file; nothing when it has none.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn hyper_parameters(path: &Path) -> Result<Value> {
+    if torch_file::is_one(path)? {
+        return lightning::hyper_parameters(path);
+    }
+    let texts = file::read_metadata(path)?;
+    match texts.contains_key("hyper_parameters") {
+        true => Texts { path, texts }.get("hyper_parameters"),
+        false => Ok(Value::Null),
+    }
 }
 
 /// The texts of a checkpoint.

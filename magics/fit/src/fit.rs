@@ -59,6 +59,8 @@ pub struct Fit<M: LightningModule> {
     pub(crate) store: Store,
     pub(crate) optimizer: Optimizer,
     pub(crate) progress: Progress,
+    /// Whether weights were loaded or frozen by hand: they then stay when the model is made anew.
+    given: bool,
 }
 
 impl<M: LightningModule> fmt::Debug for Fit<M> {
@@ -114,13 +116,19 @@ impl<M: LightningModule> Fit<M> {
             store,
             optimizer,
             progress,
+            given: false,
         })
     }
 
     /// Makes a trainer's seed, device and precision hold for a model that is there already.
     pub(crate) fn adjust(&mut self, trainer: &Trainer) -> Result<()> {
         if let Some(trainer) = making::adjust(&mut self.progress, &self.store, trainer)? {
-            *self = Fit::build(self.hparams.clone(), &trainer)?;
+            let before = std::mem::replace(self, Fit::build(self.hparams.clone(), &trainer)?);
+            if before.given {
+                making::give(&before.store, &self.store)?;
+                self.optimizer.follow()?;
+                self.given = true;
+            }
         }
         Ok(())
     }
@@ -367,23 +375,119 @@ impl<M: LightningModule> Fit<M> {
         checkpoint::save(path.as_ref(), &parts, &progress.kept)
     }
 
-    /// Writes the parameters and buffers alone, under PyTorch's names: for `safetensors.torch.load_file` in Python, or
-    /// [`load_weights`](Fit::load_weights).
+    /// Writes the parameters and buffers alone, under PyTorch's names: for `torch.load` in Python when the file's name ends in
+    /// `.pt`, `.pth` or `.bin`, for `safetensors.torch.load_file` otherwise, and for [`load_weights`](Fit::load_weights).
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save_weights(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
-        checkpoint::file::write(path.as_ref(), &self.store.state_dict(), &Default::default())
+        self.store.save_weights(path)
     }
 
-    /// Loads parameters and buffers from a checkpoint, or from a safetensors file with PyTorch's `state_dict`. How far the
-    /// run has come stays as it is.
+    /// Loads parameters and buffers from a checkpoint of ours or of Lightning's, or from a `state_dict` of PyTorch's in a
+    /// safetensors file or one of `torch.save`. How far the run has come stays as it is.
     ///
     /// # Errors
     /// When the file cannot be read, or is that of another model: all tensors that do not fit are named, and none is
     /// loaded.
     pub fn load_weights(&mut self, path: impl AsRef<std::path::Path>) -> Result<()> {
-        checkpoint::load_weights(path.as_ref(), &self.store)
+        checkpoint::load_weights(path.as_ref(), &self.store, None)?;
+        self.given = true;
+        Ok(())
+    }
+
+    /// The same, but what fits the pattern keeps its values, whatever the file says of it: `fc.*` for a new last layer.
+    ///
+    /// # Errors
+    /// As [`load_weights`](Fit::load_weights), for all others.
+    pub fn load_weights_except(&mut self, path: impl AsRef<std::path::Path>, pattern: &str) -> Result<()> {
+        checkpoint::load_weights(path.as_ref(), &self.store, Some(pattern))?;
+        self.given = true;
+        Ok(())
+    }
+
+    /// Writes the run as a checkpoint of PyTorch Lightning's, for `LitModel.load_from_checkpoint(path)` and
+    /// `trainer.fit(model, ckpt_path=path)` in Python: parameters, optimizer, hyperparameters, epochs and steps. The model there
+    /// must make the same parameters in the same order, with the same groups. Schedules and callbacks begin anew.
+    ///
+    /// ```no_run
+    /// # use lightcell::prelude::*;
+    /// # fn save<M: LightningModule>(fit: &Fit<M>) -> Result<()> {
+    /// fit.save_as_lightning("model.ckpt")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the run stands amid an epoch, its optimizer is LBFGS, or the file cannot be written.
+    pub fn save_as_lightning(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        let hparams = guarded(|| Ok(serde_json::to_string(&self.hparams).unwrap_or_default())).unwrap_or_default();
+        let progress = &self.progress;
+        let parts = checkpoint::Parts {
+            store: &self.store,
+            optimizer: &self.optimizer,
+            progress,
+            history: &self.history,
+            losses: &self.step_losses,
+            model: type_name::<M>(),
+            hparams: &making::json(&hparams),
+            module: &serde_json::Value::Null,
+        };
+        crate::interchange::lightning::save(path.as_ref(), &parts)
+    }
+
+    /// Freezes parameters whose names fit a pattern, in which `*` stands for any characters: they get no gradient, and no
+    /// optimizer changes them. Batch normalisations among them use their running mean and variance in training too, and leave
+    /// them as they are. How many parameters it were.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// # hparams! { Hp { size: i64 = 2 } }
+    /// # struct Net(Linear, Linear);
+    /// # impl LightningModule for Net {
+    /// #     type HParams = Hp;
+    /// #     type Batch = (Tensor, Tensor);
+    /// #     fn new(p: &Path, hp: &Hp) -> Net { Net(linear(p / "body", 3, 3), linear(p / "head", 3, hp.size)) }
+    /// #     fn forward(&self, x: &Tensor) -> Tensor { self.1.forward(&self.0.forward(x)) }
+    /// #     fn training_step(&mut self, (x, y): &Self::Batch, _: &mut Step) -> Result<Tensor> {
+    /// #         Ok(self.forward(x).mse_loss(y, lightcell::tch::Reduction::Mean))
+    /// #     }
+    /// # }
+    /// # let tensor = |n| Tensor::randn([8, n], (Kind::Float, Device::Cpu));
+    /// # let data = Data::new(TensorDataset::new(tensor(3), tensor(2))?);
+    /// let mut net = Net::build(Hp::default())?;
+    /// assert_eq!(net.freeze("body.*")?, 2);
+    /// let before = net.model.0.weight.copy();
+    /// Trainer::new().max_epochs(1).go_on(&mut net, &data)?;
+    /// assert_eq!(net.model.0.weight, before);
+    /// net.unfreeze("*")?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the pattern fits nothing.
+    pub fn freeze(&mut self, pattern: &str) -> Result<usize> {
+        self.set_trained(pattern, false)
+    }
+
+    /// Lets parameters whose names fit a pattern be trained again. What the optimizer remembered of them stays.
+    ///
+    /// # Errors
+    /// When the pattern fits nothing.
+    pub fn unfreeze(&mut self, pattern: &str) -> Result<usize> {
+        self.set_trained(pattern, true)
+    }
+
+    fn set_trained(&mut self, pattern: &str, trained: bool) -> Result<usize> {
+        // A gradient that is left would move what is frozen.
+        self.optimizer.zero_grad();
+        let count = match trained {
+            true => self.store.unfreeze(pattern),
+            false => self.store.freeze(pattern),
+        }?;
+        self.optimizer.follow()?;
+        self.given = true;
+        Ok(count)
     }
 
     /// The best checkpoint that a [`ModelCheckpoint`](crate::ModelCheckpoint) of the run wrote, if it is still there.

@@ -12,7 +12,7 @@ mod conv_transpose;
 mod dropout;
 mod embedding;
 mod group_norm;
-mod init;
+pub(crate) mod init;
 mod layer_norm;
 mod linear;
 mod pooling;

@@ -14,15 +14,19 @@ mod data;
 mod error;
 mod evaluation;
 mod fit;
+mod flow;
 mod history;
+mod interchange;
 mod layers;
 mod log_dir;
 mod looping;
 mod making;
 mod means;
 mod mnist;
+pub mod models;
 mod module;
 pub mod notebook;
+pub mod onnx;
 mod optim;
 mod path;
 mod precision;
@@ -31,6 +35,7 @@ mod readers;
 mod scaler;
 mod schedule;
 mod show;
+mod state_dict;
 mod steps;
 mod summary;
 mod tensorboard;
@@ -48,7 +53,9 @@ pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use evaluation::Evaluation;
 pub use fit::Fit;
+pub use flow::{Eager, Flow, FlowModule};
 pub use history::{EpochRecord, History};
+pub use interchange::ScriptModule;
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
 /// The rest of what tch does not have of libtorch: memory statistics, generators' states, deterministic algorithms.
@@ -66,6 +73,7 @@ pub use schedule::{
     StepLR, ThresholdMode,
 };
 pub use show::image_grid;
+pub use state_dict::StateDict;
 pub use tensorboard::{SummaryWriter, TensorBoardLogger};
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 pub use tuner::{BatchSizeMode, LrFind, LrFinder, LrMode, ScaleBatchSize, Tuner};
@@ -83,9 +91,9 @@ pub mod prelude {
         GradientAccumulationScheduler, HParams, Interval, LambdaLR, LearningRateMonitor, LightningModule, Limit,
         LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint, ModelSummary, MonitorMode, MultiStepLR, OneCycleLR, Optim,
         ParamGroup, Path, PlateauMode, PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, ScaleBatchSize,
-        Schedule, SequentialLR, Stage, Step, StepLR, StochasticWeightAveraging, Store, SummaryWriter,
-        TensorBoardLogger, TensorDataset, ThresholdMode, Timer, Trainer, Tuner, adagrad, adam, adamw, csv, idx,
-        image_grid, lbfgs, mnist, rmsprop, sgd,
+        Schedule, ScriptModule, SequentialLR, Stage, StateDict, Step, StepLR, StochasticWeightAveraging, Store,
+        SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode, Timer, Trainer, Tuner, adagrad, adam, adamw,
+        csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use serde_json::Value;

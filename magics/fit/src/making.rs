@@ -48,6 +48,10 @@ pub(crate) fn check(store: &Store, progress: &Progress, model: &str) -> Result<(
         return Err(Error::new(Kind::Model, format!("{model} has no parameters to train"))
             .hint("make its layers on the path that `new` gets: `linear(p / \"l1\", …)`"));
     }
+    if store.trained() == 0 {
+        return Err(Error::new(Kind::Model, format!("all parameters of {model} are frozen"))
+            .hint("leave a part to train: `p.freeze(\"backbone.*\")`"));
+    }
     progress.precision.convert(store)
 }
 
@@ -100,6 +104,23 @@ pub(crate) fn adjust(progress: &mut Progress, store: &Store, trainer: &Trainer) 
     progress.precision = then;
     progress.seed = seed;
     Ok(None)
+}
+
+/// Gives a model's parameters and buffers to another of its kind, and freezes what is frozen of it.
+///
+/// # Errors
+/// libtorch's own.
+pub(crate) fn give(from: &Store, to: &Store) -> Result<()> {
+    crate::checkpoint::copy(to, &from.state_dict())?;
+    let frozen = from
+        .parameters()
+        .into_iter()
+        .filter(|(_, tensor)| !tensor.requires_grad());
+    let frozen: Vec<String> = frozen.map(|(name, _)| name).collect();
+    for (name, tensor) in to.parameters() {
+        let _ = tensor.set_requires_grad(!frozen.contains(&name));
+    }
+    Ok(())
 }
 
 /// A type's own name, without its path.

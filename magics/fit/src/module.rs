@@ -110,12 +110,41 @@ pub trait LightningModule: Sized + 'static {
     }
 
     /// A model that is not yet trained, with these hyperparameters, on the device that `auto` names. `%fit net data`
-    /// trains it when `net` holds it; a run with a seed of its own makes its weights anew from that seed.
+    /// trains it when `net` holds it; a run with a seed of its own makes its weights anew from that seed, unless some were
+    /// loaded or frozen.
     ///
     /// # Errors
     /// When it cannot be made.
     fn build(hparams: Self::HParams) -> Result<Fit<Self>> {
         Fit::build(hparams, &crate::Trainer::new())
+    }
+
+    /// The model of a checkpoint, ours or Lightning's, with the hyperparameters that it was made with; those that the file
+    /// does not name have their defaults.
+    ///
+    /// ```no_run
+    /// # use lightcell::prelude::*;
+    /// # fn load<Net: LightningModule>() -> Result<()> {
+    /// let fit = Net::load_from_checkpoint("epoch=2-step=48.ckpt")?;
+    /// println!("{:?}", fit.hparams);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its hyperparameters or parameters are not those of this model.
+    fn load_from_checkpoint(path: impl AsRef<std::path::Path>) -> Result<Fit<Self>> {
+        let path = path.as_ref();
+        let hparams = match crate::checkpoint::hyper_parameters(path)? {
+            serde_json::Value::Null => Self::HParams::default(),
+            saved => serde_json::from_value(saved).map_err(|error| {
+                let error = format!("the hyperparameters in {} do not fit: {error}", path.display());
+                Error::new(Kind::Data, error)
+            })?,
+        };
+        let mut fit = Self::build(hparams)?;
+        fit.load_weights(path)?;
+        Ok(fit)
     }
 
     /// Before all else of a run, the check of the validation step included.

@@ -8,6 +8,7 @@ mod optimizer;
 mod part;
 
 pub use group::ParamGroup;
+pub(crate) use group::name_fits;
 pub(crate) use kernels::Kernels;
 pub use optimizer::Optimizer;
 

@@ -77,7 +77,11 @@ impl Store {
 
     /// Number of parameters that are trained.
     pub(crate) fn trained(&self) -> u64 {
-        self.vars.trainable_variables().iter().map(|t| t.numel() as u64).sum()
+        let trained = self
+            .parameters()
+            .into_iter()
+            .filter(|(_, tensor)| tensor.requires_grad());
+        trained.map(|(_, tensor)| tensor.numel() as u64).sum()
     }
 
     /// The root of the tree of parameters.
@@ -92,6 +96,43 @@ impl Store {
     /// Whether the layers behave as in training: dropout drops, batch normalisation uses the batch.
     pub fn set_training(&self, training: bool) {
         self.mode.set_training(training);
+    }
+
+    /// Freezes parameters whose names fit a pattern: see [`Fit::freeze`](crate::Fit::freeze). How many it were.
+    ///
+    /// # Errors
+    /// When the pattern fits nothing.
+    pub fn freeze(&self, pattern: &str) -> Result<usize> {
+        self.set_trained("", pattern, false)
+    }
+
+    /// Lets parameters whose names fit a pattern be trained again. How many it were.
+    ///
+    /// # Errors
+    /// When the pattern fits nothing.
+    pub fn unfreeze(&self, pattern: &str) -> Result<usize> {
+        self.set_trained("", pattern, true)
+    }
+
+    fn set_trained(&self, prefix: &str, pattern: &str, trained: bool) -> Result<usize> {
+        let all = self.parameters();
+        let below = all
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+        let chosen: Vec<&Tensor> = below
+            .clone()
+            .filter(|(name, _)| crate::optim::name_fits(pattern, name))
+            .map(|(_, tensor)| tensor)
+            .collect();
+        if chosen.is_empty() {
+            let names: Vec<&str> = below.map(|(name, _)| name).collect();
+            let error = Error::new(ErrorKind::Option, format!("no parameter fits `{pattern}`"));
+            return Err(error.hint(format!("the parameters are {}", names.join(", "))));
+        }
+        for tensor in &chosen {
+            let _ = tensor.set_requires_grad(trained);
+        }
+        Ok(chosen.len())
     }
 
     /// The running statistics of batch normalisations, by their names.
@@ -213,6 +254,36 @@ impl<'a> Path<'a> {
     /// Notes what a layer cannot be made of. It then makes something of the right kind all the same.
     pub(crate) fn fault(&self, error: Error) {
         self.store.faults.borrow_mut().push(error);
+    }
+
+    /// Copies what is given, by names below this path, to all that is registered there but what fits a pattern.
+    pub(crate) fn load_within(&self, given: &[(String, Tensor)], except: Option<&str>) -> Result<()> {
+        crate::state_dict::load(self.store, &self.prefix(), given, except)
+    }
+
+    fn prefix(&self) -> String {
+        match self.name.as_str() {
+            "" => String::new(),
+            name => format!("{name}."),
+        }
+    }
+
+    /// Freezes parameters below this path whose names fit a pattern: see [`Fit::freeze`](crate::Fit::freeze). For use at
+    /// the end of [`LightningModule::new`](crate::LightningModule::new); a pattern that fits nothing makes the model an
+    /// error.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let store = Store::new(Device::Cpu);
+    /// let p = store.root();
+    /// let (l1, l2) = (linear(&p / "l1", 4, 3), linear(&p / "l2", 3, 2));
+    /// p.freeze("l1.*");
+    /// assert!(!l1.weight.requires_grad() && l2.weight.requires_grad());
+    /// ```
+    pub fn freeze(&self, pattern: &str) {
+        if let Err(error) = self.store.set_trained(&self.prefix(), pattern, false) {
+            self.fault(error);
+        }
     }
 
     /// Registers a tensor that belongs to the model but is not trained, such as a running mean.

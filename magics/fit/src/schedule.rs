@@ -209,6 +209,11 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
+    /// Whether anything changes the learning rate.
+    pub fn scheduled(&self) -> bool {
+        self.plan.schedule.is_some() || self.plan.warmup > 0
+    }
+
     pub fn new(plan: Plan) -> Scheduler {
         Scheduler {
             plan,

@@ -3,7 +3,7 @@
 //! The crates that write such files bring a protobuf compiler's output or panic on a full disk, so the few messages that
 //! are needed are written here.
 
-mod proto;
+pub(crate) mod proto;
 mod summary;
 
 use crate::callbacks::{Callback, Run};

@@ -2,9 +2,11 @@
 //! hold; `tests/` calls them with inputs made from a seed, `libfuzzer/` with those that libFuzzer makes.
 
 mod cells;
+mod checkpoints;
 mod packets;
 
 pub use cells::{cells, flags};
+pub use checkpoints::checkpoints;
 pub use packets::packets;
 
 /// Inputs from a seed: those of the corpus, changed at random.
@@ -16,6 +18,7 @@ pub use packets::packets;
 pub struct Mutator {
     state: u64,
     corpus: Vec<Vec<u8>>,
+    longest: usize,
 }
 
 /// Pieces that parsers stumble over.
@@ -59,7 +62,12 @@ const WORDS: [&str; 34] = [
 impl Mutator {
     /// For a seed that is not 0.
     pub fn new(seed: u64, corpus: Vec<Vec<u8>>) -> Mutator {
-        Mutator { state: seed, corpus }
+        let longest = corpus.iter().map(Vec::len).max().unwrap_or(0).max(2000);
+        Mutator {
+            state: seed,
+            corpus,
+            longest,
+        }
     }
 
     /// Below a bound (xorshift64, Marsaglia 2003).
@@ -98,7 +106,7 @@ impl Mutator {
                     input.splice(from..from, word.bytes());
                 }
             }
-            input.truncate(2000);
+            input.truncate(self.longest);
         }
         input
     }

@@ -15,21 +15,33 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// Texts beside the tensors.
 pub(crate) type Metadata = BTreeMap<String, String>;
 
-/// Writes beside the place first, waits for the disk, then renames: whatever happens, the file that was there is whole.
+/// Writes tensors and texts; see [`replace`].
 ///
 /// # Errors
 /// When it cannot be written; nothing is left then.
 pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
+    replace(path, |file| write_to(file, tensors, metadata))
+}
+
+/// Writes beside the place first, waits for the disk, then renames: whatever happens, the file that was there is whole.
+///
+/// # Errors
+/// When it cannot be written; nothing is left then.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let beside = beside(path);
-    let written = write_to(&beside, tensors, metadata).and_then(|()| {
+    let written = || {
+        let mut file = BufWriter::new(File::create(&beside)?);
+        write(&mut file)?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
         std::fs::rename(&beside, path)?;
         // The new name, too, is on the disk then. Not all file systems know this of a folder.
         if let Ok(folder) = File::open(folder(path)) {
             let _ = folder.sync_all();
         }
         Ok(())
-    });
-    written.map_err(|error| {
+    };
+    written().map_err(|error: Error| {
         let _ = std::fs::remove_file(&beside);
         error
             .at(&format!("cannot write {}", path.display()))
@@ -51,7 +63,7 @@ fn beside(path: &Path) -> PathBuf {
     folder(path).join(format!(".{name}.{}.part", std::process::id()))
 }
 
-fn write_to(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
+fn write_to(file: &mut BufWriter<File>, tensors: &[(String, Tensor)], metadata: &Metadata) -> Result<()> {
     let _guard = tch::no_grad_guard();
     // The widest numbers first, so that each tensor begins at a multiple of its numbers' width.
     let mut order: Vec<&(String, Tensor)> = tensors.iter().collect();
@@ -71,18 +83,23 @@ fn write_to(path: &Path, tensors: &[(String, Tensor)], metadata: &Metadata) -> R
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = BufWriter::new(File::create(path)?);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
     for (_, tensor) in order {
-        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        file.write_all(&bytes)?;
+        file.write_all(&bytes_of(tensor)?)?;
     }
-    file.flush()?;
-    file.get_ref().sync_all()?;
     Ok(())
+}
+
+/// A tensor's numbers, row by row, as they are in memory.
+///
+/// # Errors
+/// When its device has no memory left.
+pub(crate) fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok(bytes)
 }
 
 fn dtype(name: &str, kind: TKind) -> Result<&'static str> {

@@ -15,7 +15,7 @@ pub struct MultiheadAttention {
     pub in_proj_bias: Option<Tensor>,
     /// From the heads to the output.
     pub out_proj: Linear,
-    config: AttentionConfig,
+    pub(crate) config: AttentionConfig,
     mode: Mode,
 }
 
@@ -37,7 +37,7 @@ pub fn multihead_attention(path: Path, embed_dim: i64, num_heads: i64) -> Multih
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionConfig {
     embed_dim: i64,
-    num_heads: i64,
+    pub(crate) num_heads: i64,
     dropout: f64,
     bias: bool,
     batch_first: bool,

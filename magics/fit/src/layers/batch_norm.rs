@@ -6,6 +6,9 @@ use tch::{Device, Kind, Tensor};
 
 /// Normalises each channel over batch and places: with the batch's own mean and variance while the model is trained, with
 /// running ones in validation, test and afterwards. [`BatchNorm1d`], [`BatchNorm2d`], [`BatchNorm3d`].
+///
+/// A layer whose weight is frozen ([`Fit::freeze`](crate::Fit::freeze)) uses its running values in training too, and leaves
+/// them as they are: in PyTorch one says `.eval()` of it for that.
 #[derive(Debug)]
 pub struct BatchNorm<const N: usize> {
     /// `[channels]`
@@ -18,7 +21,7 @@ pub struct BatchNorm<const N: usize> {
     pub running_var: Tensor,
     /// One whole number, a buffer.
     pub num_batches_tracked: Tensor,
-    eps: f64,
+    pub(crate) eps: f64,
     momentum: f64,
     mode: Mode,
 }
@@ -141,7 +144,8 @@ impl<const N: usize> BatchNorm<N> {
     /// In training, when there is only one value of each channel, which has no variance: a batch of one sample without
     /// places. In a step this is an error of the run.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let training = self.mode.training();
+        let frozen = self.weight.as_ref().is_some_and(|weight| !weight.requires_grad());
+        let training = self.mode.training() && !frozen;
         if training {
             let channels = x.size().get(1).copied().unwrap_or(1).max(1) as usize;
             assert!(

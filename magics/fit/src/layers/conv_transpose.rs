@@ -12,11 +12,11 @@ pub struct ConvTranspose<const N: usize> {
     pub weight: Tensor,
     /// `[out]`
     pub bias: Option<Tensor>,
-    stride: [i64; N],
-    padding: [i64; N],
-    output_padding: [i64; N],
-    dilation: [i64; N],
-    groups: i64,
+    pub(crate) stride: [i64; N],
+    pub(crate) padding: [i64; N],
+    pub(crate) output_padding: [i64; N],
+    pub(crate) dilation: [i64; N],
+    pub(crate) groups: i64,
 }
 
 /// A one-dimensional transposed convolution.

@@ -45,6 +45,11 @@ pub fn dropout(path: &Path, probability: f64) -> Dropout {
 }
 
 impl Dropout {
+    /// The probability with which it drops now.
+    pub(crate) fn now(&self) -> f64 {
+        if self.mode.training() { self.probability } else { 0.0 }
+    }
+
     /// Any shape to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.dropout(self.probability, self.mode.training())

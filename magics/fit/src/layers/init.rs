@@ -57,6 +57,29 @@ pub(super) fn probability(path: &Path, dropout: f64) -> f64 {
     0.0
 }
 
+/// Replaces what a layer has drawn, as models do after their layers are made.
+pub(crate) fn redraw(parameter: &Tensor, value: &Tensor) {
+    let _guard = tch::no_grad_guard();
+    parameter.shallow_clone().copy_(value);
+}
+
+/// From a normal distribution, in a parameter's shape.
+pub(crate) fn normal_as(parameter: &Tensor, deviation: f64) -> Tensor {
+    Tensor::empty(parameter.size(), CPU).normal_(0.0, deviation)
+}
+
+/// `kaiming_normal_` of a convolution, so that gradients keep their size (`fan_out`).
+pub(crate) fn kaiming_fan_out(weight: &Tensor) -> Tensor {
+    let size = weight.size();
+    let fan_out = size[0] * size[2..].iter().product::<i64>();
+    normal_as(weight, 2.0f64.sqrt() / (fan_out as f64).sqrt())
+}
+
+/// `xavier_uniform_` in the shape of a matrix.
+pub(crate) fn xavier_as(weight: &Tensor) -> Tensor {
+    xavier(weight.size()[0], weight.size()[1])
+}
+
 pub(super) fn constant(shape: &[i64], value: f64) -> Tensor {
     Tensor::full(shape, value, CPU)
 }

@@ -12,7 +12,7 @@ pub struct LayerNorm {
     /// As the normalised dimensions.
     pub bias: Option<Tensor>,
     shape: Vec<i64>,
-    eps: f64,
+    pub(crate) eps: f64,
 }
 
 /// Makes a [`LayerNorm`] layer over the last dimensions: weight 1, bias 0, eps 1e-5 (`torch.nn.LayerNorm`). Shape:
@@ -101,6 +101,11 @@ impl LayerNorm {
             shape: self.shape.clone(),
             eps: self.eps,
         }
+    }
+
+    /// The dimensions that it normalises over.
+    pub(crate) fn shape(&self) -> &[i64] {
+        &self.shape
     }
 
     /// To the same shape.

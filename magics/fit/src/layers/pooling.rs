@@ -8,9 +8,9 @@ macro_rules! max_pool {
         #[doc = concat!("Takes the largest of neighbouring places, over ", $n, " dimensions.")]
         #[derive(Debug, Clone, Copy)]
         pub struct $layer {
-            kernel: i64,
-            stride: i64,
-            padding: i64,
+            pub(crate) kernel: i64,
+            pub(crate) stride: i64,
+            pub(crate) padding: i64,
         }
 
         #[doc = $about]

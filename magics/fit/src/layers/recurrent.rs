@@ -6,10 +6,10 @@ use tch::Tensor;
 
 /// What a recurrent layer is made of, and how it is run.
 #[derive(Debug)]
-struct Cells {
+pub(crate) struct Cells {
     /// For each layer and direction: `weight_ih`, `weight_hh`, and with a bias `bias_ih`, `bias_hh`.
-    weights: Vec<Tensor>,
-    config: RecurrentConfig,
+    pub(crate) weights: Vec<Tensor>,
+    pub(crate) config: RecurrentConfig,
     mode: Mode,
 }
 
@@ -17,12 +17,12 @@ struct Cells {
 #[derive(Debug, Clone, Copy)]
 pub struct RecurrentConfig {
     inputs: i64,
-    hidden: i64,
-    num_layers: i64,
-    bias: bool,
-    batch_first: bool,
+    pub(crate) hidden: i64,
+    pub(crate) num_layers: i64,
+    pub(crate) bias: bool,
+    pub(crate) batch_first: bool,
     dropout: f64,
-    bidirectional: bool,
+    pub(crate) bidirectional: bool,
 }
 
 impl RecurrentConfig {
@@ -188,7 +188,7 @@ impl RNN {
 
 /// A recurrent layer with a long short-term memory.
 #[derive(Debug)]
-pub struct LSTM(Cells);
+pub struct LSTM(pub(crate) Cells);
 
 /// Makes a [`LSTM`] of one layer (`torch.nn.LSTM`). Shape: `[time, n, inputs]` to `[time, n, hidden]`.
 ///

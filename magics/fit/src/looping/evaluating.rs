@@ -261,6 +261,6 @@ pub(crate) fn checkpoint_of(trainer: &Trainer, states: &Value) -> Result<Option<
 /// # Errors
 /// When it cannot be read, or is that of another model.
 pub(crate) fn load(path: &std::path::Path, store: &Store) -> Result<Value> {
-    checkpoint::load_weights(path, store)?;
+    checkpoint::load_weights(path, store, None)?;
     checkpoint::module(path)
 }

@@ -51,8 +51,13 @@ impl ParamGroup {
     }
 
     pub(crate) fn fits(&self, name: &str) -> bool {
-        fits(self.pattern.as_bytes(), name.as_bytes())
+        name_fits(&self.pattern, name)
     }
+}
+
+/// Whether a name fits a pattern, in which `*` stands for any characters.
+pub(crate) fn name_fits(pattern: &str, name: &str) -> bool {
+    fits(pattern.as_bytes(), name.as_bytes())
 }
 
 fn fits(pattern: &[u8], name: &[u8]) -> bool {

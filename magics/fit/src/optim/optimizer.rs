@@ -79,14 +79,7 @@ pub(super) struct Member {
 
 impl Optimizer {
     pub(crate) fn new(optim: &Optim, parameters: Vec<(String, Tensor)>, scheduler: Scheduler) -> Result<Optimizer> {
-        // Only to hand tch the parameters; the names are not used. One that the model has frozen must not be thawed.
-        let vars = VarStore::new(tch::Device::Cpu);
-        for (index, (_, tensor)) in parameters.iter().enumerate() {
-            if tensor.requires_grad() {
-                let _ = vars.root().add(&index.to_string(), tensor.shallow_clone(), true);
-            }
-        }
-        let gradients = nn::sgd(0.0, 0.0, 0.0, false).build(&vars, 0.0)?;
+        let gradients = gradients(parameters.iter().map(|(_, tensor)| tensor))?;
         let group = |pattern: &str, lr: Option<f64>, weight_decay: Option<f64>| Group {
             pattern: pattern.to_owned(),
             initial_lr: lr.unwrap_or(optim.lr),
@@ -140,6 +133,40 @@ impl Optimizer {
     pub(crate) fn fix_lrs(&mut self, lrs: Option<Vec<f64>>) {
         self.fixed = lrs;
         self.scheduled();
+    }
+
+    /// What belongs to each group.
+    pub(crate) fn members_by_group(&self) -> Vec<Members> {
+        let names = |group: &Group| group.members.iter().map(|member| member.name.clone()).collect();
+        let members = |group: &Group| Members {
+            names: names(group),
+            lr: group.lr,
+            initial_lr: group.initial_lr,
+            weight_decay: group.weight_decay,
+            scheduled: self.scheduler.scheduled(),
+        };
+        self.groups.iter().map(members).collect()
+    }
+
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Names of the parameters that are not frozen.
+    pub(crate) fn trained_names(&self) -> Vec<String> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        let trained = members.filter(|member| member.tensor.requires_grad());
+        trained.map(|member| member.name.clone()).collect()
+    }
+
+    /// Follows parameters that were frozen or are trained again. What it remembers of them stays.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub(crate) fn follow(&mut self) -> Result<()> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        self.gradients = gradients(members.map(|member| &member.tensor))?;
+        Ok(())
     }
 
     /// Takes all gradients away.
@@ -385,6 +412,27 @@ impl Optimizer {
             *momentum = value;
         }
     }
+}
+
+/// What belongs to a group, and its settings now.
+pub(crate) struct Members {
+    pub names: Vec<String>,
+    pub lr: f64,
+    pub initial_lr: f64,
+    pub weight_decay: f64,
+    /// Whether a schedule changes the learning rate.
+    pub scheduled: bool,
+}
+
+/// tch's optimizer over those that are trained; the names are not used. One that is frozen must not be thawed.
+fn gradients<'a>(parameters: impl Iterator<Item = &'a Tensor>) -> Result<nn::Optimizer> {
+    let vars = VarStore::new(tch::Device::Cpu);
+    for (index, tensor) in parameters.enumerate() {
+        if tensor.requires_grad() {
+            let _ = vars.root().add(&index.to_string(), tensor.shallow_clone(), true);
+        }
+    }
+    Ok(nn::sgd(0.0, 0.0, 0.0, false).build(&vars, 0.0)?)
 }
 
 impl Member {

@@ -7,7 +7,7 @@
 /// A message that is being put together. Values that are the default are left out, as protobuf 3 does, unless the field is
 /// one of several to choose from.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Message(pub Vec<u8>);
+pub(crate) struct Message(pub Vec<u8>);
 
 impl Message {
     fn key(&mut self, field: u32, wire: u32) {
@@ -83,6 +83,15 @@ impl Message {
     /// A message within this one, empty or not.
     pub fn message(self, field: u32, value: &Message) -> Message {
         self.bytes(field, &value.0)
+    }
+
+    /// A list of whole numbers, zeros too, each on its own.
+    pub fn ints(mut self, field: u32, values: &[i64]) -> Message {
+        for value in values {
+            self.key(field, 0);
+            self.varint(*value as u64);
+        }
+        self
     }
 
     /// A list of doubles in one piece.

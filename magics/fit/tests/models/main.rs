@@ -1,0 +1,224 @@
+//! The models against PyTorch 2.13.0 and torchvision (`make.py`): names, shapes, initial weights and logits.
+
+mod formula;
+
+use formula::{NAMES, fill, input, model};
+use lightcell::onnx;
+use lightcell::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// libtorch's random generator is one for the process: tests take turns. One thread, as where the numbers were made.
+fn in_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    lightcell::tch::set_num_threads(1);
+    guard
+}
+
+fn golden() -> Value {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/models.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+#[test]
+fn names_and_shapes_are_pytorchs_and_logits_equal() {
+    let _turn = in_turn();
+    let golden = golden();
+    for name in NAMES {
+        let store = Store::new(Device::Cpu);
+        let net = model(name, store.root());
+        store.check().unwrap();
+        let names: Vec<(String, Vec<i64>)> = serde_json::from_value(golden[name]["names"].clone()).unwrap();
+        let ours = store.state_dict().into_iter();
+        let ours: Vec<(String, Vec<i64>)> = ours.map(|(name, tensor)| (name, tensor.size())).collect();
+        assert_eq!(ours, names, "{name}");
+        fill(&store);
+        let y = net.forward(&input(name));
+        let shape: Vec<i64> = serde_json::from_value(golden[name]["shape"].clone()).unwrap();
+        assert_eq!(y.size(), shape, "{name}");
+        let theirs: Vec<f64> = serde_json::from_value(golden[name]["y"].clone()).unwrap();
+        let y = y.flatten(0, -1).to_kind(Kind::Double);
+        let y = Vec::<f64>::try_from(&y.narrow(0, 0, theirs.len() as i64)).unwrap();
+        let apart = y.iter().zip(&theirs).map(|(a, b)| (a - b).abs());
+        let apart = apart.fold(0.0, |a: f64, b| if b > a || b.is_nan() { b } else { a });
+        let largest = theirs.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+        println!("{name}: logits up to {largest:.3} differ by {apart:e}");
+        assert!(apart <= 1e-5, "{name}: {apart:e}");
+    }
+}
+
+#[test]
+fn the_same_seed_draws_pytorchs_weights() {
+    let _turn = in_turn();
+    let golden = golden();
+    for name in ["lenet", "resnet18", "resnet50", "mobilenet_v2", "vit_b_16"] {
+        lightcell::tch::manual_seed(3);
+        let store = Store::new(Device::Cpu);
+        let _net = model(name, store.root());
+        let sums = store.parameters().into_iter().map(|(_, parameter)| {
+            let sum = parameter.to_kind(Kind::Double).abs().sum(Kind::Double);
+            sum.double_value(&[])
+        });
+        let (ours, theirs) = (sums.sum::<f64>(), golden[name]["drawn"].as_f64().unwrap());
+        assert!((ours / theirs - 1.0).abs() < 1e-9, "{name}: {ours} {theirs}");
+    }
+}
+
+#[test]
+fn a_text_goes_on_as_the_model_says() {
+    let _turn = in_turn();
+    let store = Store::new(Device::Cpu);
+    let formula::Model::Gpt(net) = model("gpt", store.root()) else {
+        unreachable!()
+    };
+    fill(&store);
+    let begin = Tensor::from_slice(&[5i64, 9]).view([1, 2]);
+    let greedy = lightcell::models::Sampling {
+        top_k: Some(1),
+        ..Default::default()
+    };
+    // Longer than the model sees at once.
+    let text = net.generate(&begin, 30, greedy).unwrap();
+    assert_eq!(text.size(), [1, 32]);
+    for at in [2, 10, 20, 31] {
+        let seen = text.narrow(1, (at - 16).max(0), at.min(16));
+        let likeliest = net.forward(&seen).select(1, -1).argmax(-1, false);
+        assert_eq!(text.select(1, at), likeliest, "token {at}");
+    }
+    lightcell::tch::manual_seed(1);
+    let one = net.generate(&begin, 20, Default::default()).unwrap();
+    lightcell::tch::manual_seed(1);
+    assert_eq!(one, net.generate(&begin, 20, Default::default()).unwrap());
+    let said = |tokens: Tensor, sampling| net.generate(&tokens, 1, sampling).unwrap_err().message().to_owned();
+    assert_eq!(
+        said(Tensor::from_slice(&[65i64]).view([1, 1]), greedy),
+        "token 65 is outside of the model's 65 tokens"
+    );
+    assert!(said(Tensor::from_slice(&[1i64]), greedy).starts_with("the text so far must be [n, time]"));
+    let cold = lightcell::models::Sampling {
+        temperature: 0.0,
+        ..greedy
+    };
+    assert_eq!(
+        said(begin, cold),
+        "a temperature must be more than 0, and top_k at least 1"
+    );
+}
+
+#[test]
+fn models_that_cannot_be_made_say_why() {
+    let _turn = in_turn();
+    let fault = |make: &dyn Fn(Path)| {
+        let store = Store::new(Device::Cpu);
+        make(store.root());
+        store.check().unwrap_err().to_string()
+    };
+    let small = lightcell::models::VitConfig::new(30, 16).layers(0);
+    assert_eq!(
+        fault(&|p| drop(small.build(p))),
+        "a picture of 30 cannot be divided into patches of 16\nhint: the image size must be a multiple of the patch size"
+    );
+    let uneven = lightcell::models::GptConfig::new(5, 4).embed(10).heads(3).layers(1);
+    assert_eq!(
+        fault(&|p| drop(uneven.build(p))),
+        "10 numbers in a token cannot be divided among 3 heads\nhint: `embed` must be a multiple of `heads`"
+    );
+}
+
+#[test]
+fn an_export_that_cannot_be_says_why() {
+    let _turn = in_turn();
+    let store = Store::new(Device::Cpu);
+    let net = lightcell::models::lenet(store.root(), 3);
+    let path = std::env::temp_dir().join(format!("lightcell-none-{}.onnx", std::process::id()));
+    let said = |x: Tensor| onnx::export(&net, &x, &path).unwrap_err().to_string();
+    let wrong = said(Tensor::zeros([1, 1, 20, 20], (Kind::Float, Device::Cpu)));
+    assert!(
+        wrong.starts_with("the model cannot be run with the example: shapes do not fit"),
+        "{wrong}"
+    );
+    let kind = said(Tensor::zeros([1, 1, 28, 28], (Kind::Double, Device::Cpu)));
+    assert!(
+        kind.starts_with("an example of shape [1, 1, 28, 28] and Kind::Double"),
+        "{kind}"
+    );
+    assert!(!path.exists());
+}
+
+/// A folder that is removed at the end.
+struct Folder(std::path::PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs `check.py`; gives what it prints.
+fn python(what: &str, folder: &std::path::Path) -> String {
+    let python = std::env::var_os("LIGHTCELL_TEST_TORCH").expect("LIGHTCELL_TEST_TORCH is a Python with torchvision");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/check.py");
+    let out = std::process::Command::new(python)
+        .args([script, what])
+        .arg(folder)
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+#[ignore = "LIGHTCELL_TEST_TORCH is a Python with torch, torchvision, safetensors, onnx and onnxruntime"]
+fn random_weights_go_both_ways_and_graphs_run() {
+    let _turn = in_turn();
+    let folder = Folder(std::env::temp_dir().join(format!("lightcell-models-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0).unwrap();
+    let file = |name: &str, end: &str| folder.0.join(format!("{name}.{end}"));
+    python("make", &folder.0);
+    for name in NAMES {
+        let xy = StateDict::load(file(name, "xy.safetensors")).unwrap();
+        let (x, theirs) = (xy.get("x").unwrap(), xy.get("y").unwrap());
+        for end in ["safetensors", "pt"] {
+            let store = Store::new(Device::Cpu);
+            let net = model(name, store.root());
+            store
+                .load_state_dict(&StateDict::load(file(name, end)).unwrap())
+                .unwrap();
+            let apart = (net.forward(x) - theirs).abs().max().double_value(&[]);
+            println!("{name}: PyTorch's weights from {end}: logits differ by {apart:e}");
+            assert!(apart <= 1e-5, "{name}: {apart:e}");
+        }
+        // Other weights than those, so that nothing is compared with itself.
+        let store = Store::new(Device::Cpu);
+        let net = model(name, store.root());
+        store
+            .load_state_dict(&StateDict::load(file(name, "pt")).unwrap())
+            .unwrap();
+        {
+            let _guard = lightcell::tch::no_grad_guard();
+            for (_, parameter) in store.parameters() {
+                let noise = parameter.randn_like() * 0.01;
+                let _ = parameter.shallow_clone().g_add_(&noise);
+            }
+        }
+        let xy = Store::new(Device::Cpu);
+        let _ = xy.root().buffer("x", x);
+        let _ = xy.root().buffer("y", &net.forward(x));
+        xy.save_weights(file(name, "ours.xy.safetensors")).unwrap();
+        store.save_weights(file(name, "ours.safetensors")).unwrap();
+        store.save_weights(file(name, "ours.pt")).unwrap();
+        net.export(x, &file(name, "ours.onnx")).unwrap();
+    }
+    let seen: Value = serde_json::from_str(&python("verify", &folder.0)).unwrap();
+    for name in NAMES {
+        println!("{name}: ours in PyTorch and onnxruntime: {}", seen[name]);
+        for (kind, apart) in seen[name].as_object().unwrap() {
+            let limit = if kind.starts_with("onnx") { 1e-4 } else { 1e-5 };
+            assert!(
+                apart.as_f64().is_some_and(|apart| apart <= limit),
+                "{name}: {kind} {apart}"
+            );
+        }
+    }
+}
