@@ -64,8 +64,11 @@ impl Compose {
 
 impl Transform for Compose {
     fn apply(&self, image: Tensor, random: &mut SampleRng) -> Result<Tensor> {
-        let next = |image, transform: &Box<dyn Transform>| transform.apply(image, random);
-        self.0.iter().try_fold(image, next)
+        let mut image = image;
+        for transform in &self.0 {
+            image = transform.apply(image, random)?;
+        }
+        Ok(image)
     }
 }
 

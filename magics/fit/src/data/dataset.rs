@@ -100,6 +100,10 @@ pub trait Dataset: Send + Sync + 'static {
     }
 
     /// The dataset with each sample's image, the first of the two, changed by a transform when it is loaded.
+    #[allow(
+        clippy::type_complexity,
+        reason = "a closure's type has no name that would be shorter"
+    )]
     fn transform<T, R>(
         self,
         transform: R,

@@ -109,11 +109,11 @@ fn fetch(address: &str, beside: &Path, file: &Remote, folder: &Path) -> Result<(
             std::fs::write(&whole, &content)?;
             std::fs::rename(&whole, folder.join(file.name))?;
             let _ = std::fs::remove_file(beside);
-            return Ok(());
+            Ok(())
         }
         _ if !out.status.success() => {
             let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-            return Err(Error::new(Kind::Data, said));
+            Err(Error::new(Kind::Data, said))
         }
         content => {
             // Another file, which nothing can be added to.

@@ -152,7 +152,7 @@ impl Column {
 /// # std::fs::remove_file(&path)?;
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Table {
     /// For messages.
     source: String,
@@ -514,6 +514,13 @@ fn typed(cells: Vec<String>, format: &CsvFormat) -> (Column, Vec<usize>) {
     match values {
         Some(values) if missing.len() < cells.len() => (Column::Float(values), missing),
         _ => (Column::Text(cells), missing),
+    }
+}
+
+/// As it is shown: a cell that ends in a table does not print all of it.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -281,7 +281,7 @@ fn data_that_cannot_be_loaded_are_an_error() {
     let error = trainer().fit::<Net, _>(&Hp::default(), &Late).map(drop).unwrap_err();
     assert_eq!(
         error.message(),
-        "batch 1 of epoch 1 (step 1): sample 2: shapes do not fit: shape '[3, 7]' is invalid for input of size 2"
+        "batch 1 of epoch 1 (step 1): sample 0: shapes do not fit: shape '[3, 7]' is invalid for input of size 2"
     );
 }
 
