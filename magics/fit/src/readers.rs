@@ -1,4 +1,12 @@
-//! Files to tensors: tables of numbers (CSV) and MNIST's format (IDX), both also compressed with gzip.
+//! Files to tensors and datasets: tables (CSV), NumPy's arrays, safetensors, texts, and MNIST's format (IDX).
+
+mod arrays;
+mod rows;
+mod table;
+
+pub use arrays::{NpyDataset, npy, npz, safetensors};
+pub use rows::{CsvDataset, TextDataset, TokenWindows};
+pub use table::{Column, CsvFormat, Table};
 
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
@@ -6,7 +14,11 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use tch::{Kind as TKind, Tensor};
 
-fn open(path: &Path) -> Result<Box<dyn Read>> {
+/// A file, unpacked when its name ends in `.gz`.
+///
+/// # Errors
+/// When it cannot be opened; the hint says where relative paths start.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = File::open(path).map_err(|error| {
         let folder = std::env::current_dir()
             .map(|dir| dir.display().to_string())

@@ -66,7 +66,7 @@ impl Loop<'_> {
             |batch| Step::new(Stage::Validate, at, batch, step).with_lr(lr),
             |batch| format!("validation batch {batch} of epoch {}", epoch + 1),
             &mut |batch, cx, len, _| {
-                means.take(cx, len);
+                means.take(cx, len)?;
                 let stopped = reporter.stopped();
                 if batch + 1 == batches || stopped || reporter.due() {
                     means.read()?;
@@ -113,12 +113,17 @@ impl Loop<'_> {
             }
             self.work.begin(Stage::Validate, Order::Sequential, 0)?;
             let reporter = &mut *self.reporter;
+            // Metrics that saw these batches begin anew when it goes.
+            let mut thrown_away = Means::new(self.state.progress.device);
             let whole = steps(
                 self.work,
                 batches,
                 |batch| sane(batch, lr),
                 |batch| format!("batch {batch} of the sanity check"),
-                &mut |_, _, _, _| Ok(!reporter.stopped()),
+                &mut |_, cx, len, _| {
+                    thrown_away.take(cx, len)?;
+                    Ok(!reporter.stopped())
+                },
             )?;
             for hook in [Hook::EpochEnd(Stage::Validate), Hook::End(Stage::Validate)] {
                 self.work.hook(hook, &mut sane(0, lr))?;
@@ -221,7 +226,7 @@ fn evaluate_batches(
         |batch| format!("{name} {batch}"),
         &mut |_, cx, len, tensor| {
             logs(cx)?;
-            means.take(cx, len);
+            means.take(cx, len)?;
             predicted.extend(tensor);
             Ok(true)
         },

@@ -85,7 +85,7 @@ fn schedule(name: &str) -> Schedule {
 
 fn rates(name: &str, values: Vec<f64>, batches: i64, epochs: u64) -> Vec<f64> {
     let zeros = || Tensor::zeros([batches], (Kind::Float, Device::Cpu));
-    let both = Rc::new(TensorDataset::new(zeros(), zeros()).unwrap());
+    let both = Arc::new(TensorDataset::new(zeros(), zeros()).unwrap());
     let data = Loaders {
         val: (!values.is_empty()).then(|| both.clone()),
         train: both,

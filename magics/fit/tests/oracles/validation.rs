@@ -12,8 +12,8 @@ fn oracle_04_validation_means_are_weighted_by_size() {
     };
     let (train, val) = samples(456, 20, 4).split(256.0 / 456.0).unwrap();
     let data = Loaders {
-        train: Rc::new(train),
-        val: Some(Rc::new(val)),
+        train: Arc::new(train),
+        val: Some(Arc::new(val)),
         batch_size: 16,
         shuffle: true,
     };
@@ -74,7 +74,7 @@ fn oracle_06_the_order_of_the_samples() {
     let _turn = in_turn();
     let x = Tensor::arange(100, (Kind::Float, Device::Cpu)).unsqueeze(1);
     let y = Tensor::zeros([100], (Kind::Int64, Device::Cpu));
-    let all = Rc::new(TensorDataset::new(x, y).unwrap());
+    let all = Arc::new(TensorDataset::new(x, y).unwrap());
     for (name, val) in [("alone", None), ("with_validation", Some(all.clone()))] {
         let data = Loaders {
             train: all.clone(),

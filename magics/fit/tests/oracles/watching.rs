@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 lightcell::hparams! { WatchHp { optimizer: String = "sgd".to_owned(), schedule: String = "none".to_owned(), norm: bool = false } }
 
@@ -59,7 +60,7 @@ impl LightningModule for Watched {
     }
 }
 
-struct Loaders(Rc<TensorDataset>);
+struct Loaders(Arc<TensorDataset>);
 
 impl DataModule for Loaders {
     type Batch = (Tensor, Tensor);
@@ -72,7 +73,7 @@ impl DataModule for Loaders {
 }
 
 fn data() -> Loaders {
-    Loaders(Rc::new(samples(128, 20, 4)))
+    Loaders(Arc::new(samples(128, 20, 4)))
 }
 
 fn trainer(epochs: u64) -> Trainer {
