@@ -23,7 +23,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 /// What a schedule counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Interval {
     /// Optimizer steps.
     Step,

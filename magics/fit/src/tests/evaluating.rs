@@ -149,7 +149,7 @@ fn a_checkpoint_is_judged_and_the_run_stays_as_it_is() {
     let error = validated(&best, &mut fit).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no checkpoint `best` in ./checkpoints\nhint: train with a `ModelCheckpoint`, or leave ckpt_path out: the model is judged as it is now"
+        "there is no checkpoint `best` in ./checkpoints\nhint: train with a `ModelCheckpoint`, or leave ckpt-path out: the model is judged as it is now"
     );
     // A run that goes on from a checkpoint gets the module's state back.
     let resumed = last().max_epochs(3);
