@@ -7,7 +7,7 @@ use crate::prelude::*;
 lightcell::hparams! { JudgeHp { log_in_predict: bool = false, ragged: bool = false } }
 
 /// Predicts, tests with a step of its own, and keeps a number in its checkpoints.
-struct Judge {
+pub(super) struct Judge {
     layer: Linear,
     hp: JudgeHp,
     seen: i64,

@@ -1,5 +1,6 @@
 //! What is done with a model outside of a run: what a notebook hears of it, and the stop button.
 
+use super::evaluating::{Judge, JudgeHp};
 use super::events::notebook;
 use super::{Hp, Net, data, in_turn, trainer};
 use crate::prelude::*;
@@ -56,6 +57,7 @@ fn a_pass_tells_how_far_it_is_and_what_came_of_it() {
     assert_eq!(status(&seen), Status::Completed);
     assert!(seen.iter().all(|event| event.run() == seen[0].run()));
 
+    let mut fit = Fit::<Judge>::build(JudgeHp::default(), &trainer()).unwrap();
     let (outside, events) = notebook(|_| false);
     let rows = trainer()
         .predict_within(&mut fit, &data(), &mut Reporter::new(outside))
@@ -250,12 +252,9 @@ fn magics_take_their_settings_as_text() {
     let one = magics::validate(&mut fit, &data(), r#"{"limit_val_batches": 1}"#).unwrap();
     assert_ne!(all["val_loss"], one["val_loss"]);
     assert_eq!(magics::test(&mut fit, &data(), "{}").unwrap().len(), all.len());
-    assert_eq!(
-        magics::predict(&mut fit, &data(), r#"{"fast_dev_run": 1}"#)
-            .unwrap()
-            .size(),
-        [32, 2]
-    );
+    let mut judge = magics::build::<Judge>("{}").unwrap();
+    let rows = magics::predict(&mut judge, &data(), r#"{"fast_dev_run": 1}"#).unwrap();
+    assert_eq!(rows.size(), [32, 2]);
     let found = magics::lr_find(
         &mut fit,
         &data(),
