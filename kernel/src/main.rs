@@ -17,6 +17,7 @@ mod libraries;
 mod listener;
 mod lockfile;
 mod magic;
+mod models;
 mod now;
 mod prepare;
 mod preparing;

@@ -28,7 +28,8 @@ use std::sync::Arc;
 /// use lightcell::prelude::*;
 /// let monitor = LearningRateMonitor::new().logging_interval(Interval::Epoch);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Interval {
     /// Optimizer steps.
     Step,

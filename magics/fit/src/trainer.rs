@@ -4,13 +4,15 @@ mod evaluating;
 mod files;
 mod limits;
 mod loggers;
+mod named;
 mod numbers;
 mod switches;
 mod validation;
 
-pub(crate) use evaluating::joined;
+pub(crate) use evaluating::{joined, predictions};
 pub(crate) use limits::Duration;
 pub(crate) use loggers::Loggers;
+pub(crate) use named::Named;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
@@ -135,6 +137,8 @@ pub struct Trainer {
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
+    #[serde(rename = "callbacks")]
+    pub(crate) named: Named,
     pub(crate) precision: Option<Precision>,
     #[serde(skip)]
     pub(crate) grad_scaler: Option<GradScaler>,
@@ -178,6 +182,7 @@ impl Default for Trainer {
             log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,
+            named: Named::default(),
             precision: None,
             grad_scaler: None,
             callbacks: Callbacks::default(),

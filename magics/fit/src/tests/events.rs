@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A notebook: keeps the events; the stop button is pressed when `press` says so of an event.
-fn notebook(press: impl Fn(&RunEvent) -> bool + 'static) -> (Outside, Rc<RefCell<Vec<RunEvent>>>) {
+pub(super) fn notebook(press: impl Fn(&RunEvent) -> bool + 'static) -> (Outside, Rc<RefCell<Vec<RunEvent>>>) {
     let (events, pressed) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
     let (kept, stop) = (events.clone(), pressed.clone());
     let emit = move |event: &RunEvent| {
