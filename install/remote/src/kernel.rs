@@ -78,7 +78,11 @@ fn remove_dead(base: &Path) {
     let me = unsafe { libc::geteuid() };
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
-        let ours = entry.file_name().to_string_lossy().strip_prefix(PREFIX).is_some_and(is_random)
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .strip_prefix(PREFIX)
+            .is_some_and(is_random)
             && std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir() && meta.uid() == me);
         if ours && File::open(path.join("lock")).is_ok_and(|file| lock(&file).is_ok()) {
             let _ = std::fs::remove_dir_all(&path);
@@ -112,7 +116,10 @@ impl Kernel {
     pub fn start(home: &Path, connection: &ConnectionInfo) -> Result<Kernel> {
         let program = home.join("bin/lightcell-kernel");
         if !program.is_file() {
-            bail!("Lightcell is not set up on this machine: there is no {}", program.display());
+            bail!(
+                "Lightcell is not set up on this machine: there is no {}",
+                program.display()
+            );
         }
         let mut command = Command::new(&program);
         command
@@ -228,14 +235,25 @@ fn environment(home: &Path) -> Vec<(String, String)> {
     let specs = setup["kernelspecs"].as_array().into_iter().flatten();
     let spec = specs
         .filter_map(|spec| json(Path::new(spec.as_str()?).join("kernel.json")))
-        .find(|spec| spec["env"]["LIGHTCELL_HOME"].as_str().is_some_and(|named| Path::new(named) == home));
+        .find(|spec| {
+            spec["env"]["LIGHTCELL_HOME"]
+                .as_str()
+                .is_some_and(|named| Path::new(named) == home)
+        });
     if let Some(env) = spec.as_ref().and_then(|spec| spec["env"].as_object()) {
         return env
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.replace("${PATH}", &path))))
             .collect();
     }
-    let folder = |name: &str| Some(Path::new(setup[name].as_str()?).parent()?.to_string_lossy().into_owned());
+    let folder = |name: &str| {
+        Some(
+            Path::new(setup[name].as_str()?)
+                .parent()?
+                .to_string_lossy()
+                .into_owned(),
+        )
+    };
     let mut folders: Vec<String> = ["cargo", "rustc"].iter().filter_map(|name| folder(name)).collect();
     if let Some(user) = std::env::var_os("HOME") {
         folders.insert(0, Path::new(&user).join(".cargo/bin").to_string_lossy().into_owned());

@@ -27,7 +27,7 @@ const LAST: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The command line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The remote's name, as the user gave it.
     pub name: String,
@@ -56,6 +56,63 @@ impl Options {
             command: command.to_vec(),
         })
     }
+}
+
+/// Goes the way to a kernel once and ends it again; prints each link, ok or with its mend. For `lightcell remote check`.
+pub fn probe(name: &str, host: &str, command: &[String]) -> Result<ExitCode> {
+    let begun = std::time::Instant::now();
+    let options = Options {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        connection: PathBuf::new(),
+        command: command.to_vec(),
+    };
+    let mut line = connect(&options, &kernel::random()?)?;
+    let mut out = std::io::stdout();
+    let mut say = |text: String| std::io::Write::write_all(&mut out, (text + "\n").as_bytes());
+    let ok = |link: &str, what: &str| format!("✓ {link:<11} {what}");
+    let problem = loop {
+        match line.from.blocking_recv() {
+            Some(Event::Frame(Frame::Waiting(waiting))) => say(ok("queue", &waiting.text))?,
+            Some(Event::Frame(Frame::Ready(running))) => {
+                say(ok("connection", host))?;
+                let seconds = begun.elapsed().as_secs_f64();
+                say(ok(
+                    "kernel",
+                    &format!("runs on {}, {seconds:.1} s after the start", running.machine),
+                ))?;
+                end(&mut line);
+                return Ok(ExitCode::SUCCESS);
+            }
+            Some(Event::Frame(Frame::Failed(problem))) => {
+                say(ok("connection", host))?;
+                break ("kernel", problem);
+            }
+            Some(Event::Frame(_)) => {}
+            Some(Event::Closed(noise)) => break ("connection", why_closed(&options, &noise, &mut line)),
+            Some(Event::Silent) | None => break ("connection", words::lost(host, true)),
+        }
+    };
+    let (link, Problem { what, hint }) = problem;
+    say(format!("✗ {link:<11} {what}\n  {:<11} mend: {hint}", ""))?;
+    end(&mut line);
+    Ok(ExitCode::FAILURE)
+}
+
+/// Why the line was closed before there was a kernel.
+fn why_closed(options: &Options, noise: &str, line: &mut Line) -> Problem {
+    let mut code = None;
+    for _ in 0..200 {
+        if let Ok(Some(status)) = line.child.try_wait() {
+            code = status.code();
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What is in the pipe is read in a moment.
+    std::thread::sleep(Duration::from_millis(50));
+    let errors = line.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+    words::explain(&options.name, &options.host, &format!("{noise}\n{errors}"), code)
 }
 
 /// Launches a kernel and stays until it, or whoever wanted it, has gone.
@@ -109,7 +166,10 @@ fn connect(options: &Options, key: &str) -> Result<Line> {
     if let Some(pipe) = child.stderr.take() {
         kernel::keep_tail(pipe, stderr.clone());
     }
-    let (read, write) = (child.stdout.take().context("no pipe")?, child.stdin.take().context("no pipe")?);
+    let (read, write) = (
+        child.stdout.take().context("no pipe")?,
+        child.stdin.take().context("no pipe")?,
+    );
     let (to, from) = link::open(read, write, Some(mark));
     to.send(Frame::Hello(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -134,7 +194,7 @@ enum Phase {
 }
 
 struct Launcher {
-    options: Options2,
+    options: Options,
     front: Front,
     to: link::Sender,
     phase: Phase,
@@ -152,12 +212,6 @@ struct Launcher {
     ending: bool,
 }
 
-/// What messages need to know.
-struct Options2 {
-    name: String,
-    host: String,
-}
-
 async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
     let mut line = connect(options, &info.key);
     let to = match &line {
@@ -168,10 +222,7 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
     let creditor = to.clone();
     let (front, mut requests) = Front::bind(info, move |bytes| creditor.send(Frame::Credit(bytes))).await?;
     let mut launcher = Launcher {
-        options: Options2 {
-            name: options.name.clone(),
-            host: options.host.clone(),
-        },
+        options: options.clone(),
         front,
         to,
         phase: Phase::Starting,
@@ -183,7 +234,10 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
         ending: false,
     };
     if let Err(error) = &line {
-        let problem = Problem::new(format!("{error:#}"), "install OpenSSH's client, then restart the kernel");
+        let problem = Problem::new(
+            format!("{error:#}"),
+            "install OpenSSH's client, then restart the kernel",
+        );
         launcher.fail(&problem).await;
     }
     let mut terminated = signal(SignalKind::terminate())?;
@@ -303,7 +357,9 @@ impl Launcher {
                     answer::without_kernel(&mut self.front, &cell, &report).await;
                 }
                 self.told = None;
-                self.front.reply(request.channel, InterruptReply::new(), &request.message).await;
+                self.front
+                    .reply(request.channel, InterruptReply::new(), &request.message)
+                    .await;
             }
             Content::KernelInfoRequest(_) if self.waiting.is_some() => {
                 self.answer_info(&request).await;
@@ -388,34 +444,15 @@ impl Launcher {
             Event::Frame(_) => {}
             Event::Closed(_) if self.ending => return Some(0),
             Event::Closed(noise) => {
-                let problem = self.closed(&noise, line).await;
+                let problem = match (&self.phase, line) {
+                    (Phase::Starting, Some(line)) => why_closed(&self.options, &noise, line),
+                    _ => words::lost(&self.options.host, false),
+                };
                 self.fail(&problem).await;
             }
             Event::Silent => self.fail(&words::lost(&self.options.host, true)).await,
         }
         None
-    }
-
-    /// Why the line is closed.
-    async fn closed(&self, noise: &str, line: Option<&mut Line>) -> Problem {
-        if matches!(self.phase, Phase::Running) {
-            return words::lost(&self.options.host, false);
-        }
-        let (mut code, mut text) = (None, noise.to_owned());
-        if let Some(line) = line {
-            for _ in 0..200 {
-                if let Ok(Some(status)) = line.child.try_wait() {
-                    code = status.code();
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            // What is in the pipe is read in a moment.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            text.push('\n');
-            text.push_str(&line.stderr.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        words::explain(&self.options.name, &self.options.host, &text, code)
     }
 
     /// There is no kernel any more, or never was: everything that waits is answered, and so is all that comes.
@@ -448,7 +485,9 @@ fn wait_for_parent() {
     // SAFETY: asks for a number.
     let parent = || unsafe { libc::getppid() };
     let first = parent();
-    let named = std::env::var("JPY_PARENT_PID").ok().and_then(|pid| pid.parse::<i32>().ok());
+    let named = std::env::var("JPY_PARENT_PID")
+        .ok()
+        .and_then(|pid| pid.parse::<i32>().ok());
     let named = named.filter(|pid| *pid > 1);
     // SAFETY: signal 0 only asks.
     let is_alive = |pid| unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() == libc::EPERM };

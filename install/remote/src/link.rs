@@ -207,9 +207,7 @@ mod tests {
         let (read, write) = halves(ours);
         let (_sender, mut events) = open(read, write, Some("mark-7".into()));
         let mut shell = theirs;
-        shell
-            .write_all(b"Welcome!\nmark-8\n\x01\x00mark-7\n")
-            .unwrap();
+        shell.write_all(b"Welcome!\nmark-8\n\x01\x00mark-7\n").unwrap();
         shell.write_all(&Frame::Beat.encode()).unwrap();
         shell.write_all(&Frame::Ended.encode()).unwrap();
         assert_eq!(events.blocking_recv(), Some(Event::Frame(Frame::Ended)));

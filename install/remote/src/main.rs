@@ -37,6 +37,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["launch", ..] => launch::run(&launch::Options::read(&args[1..])?),
+        ["probe", name, host, "--", ..] if args.len() > 4 => launch::probe(name, host, &args[4..]),
         ["serve", mark] => serve::run(mark),
         _ => bail!(
             "usage: lightcell-remote launch … | serve MARK | --version\n\

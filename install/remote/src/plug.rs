@@ -36,7 +36,9 @@ impl Plug {
         let session = crate::kernel::random()?;
         // Shell and stdin are one client for the kernel: its questions go where the cell came from.
         let identity = zmq::peer_identity_for_session(&session)?;
-        let mut iopub = zmq::create_client_iopub_connection(connection, "", &session).await?.socket;
+        let mut iopub = zmq::create_client_iopub_connection(connection, "", &session)
+            .await?
+            .socket;
         let shell = zmq::create_client_shell_connection_with_identity(connection, &session, identity.clone()).await?;
         let stdin = zmq::create_client_stdin_connection_with_identity(connection, &session, identity).await?;
         let control = zmq::create_client_control_connection(connection, &session).await?;

@@ -72,7 +72,12 @@ async fn serve(to: &link::Sender, mut from: Receiver<Event>) -> Result<(), Probl
     };
     if hello.version != env!("CARGO_PKG_VERSION") {
         return Err(Problem::new(
-            format!("here is Lightcell {}, on {} is {}", hello.version, machine(), env!("CARGO_PKG_VERSION")),
+            format!(
+                "here is Lightcell {}, on {} is {}",
+                hello.version,
+                machine(),
+                env!("CARGO_PKG_VERSION")
+            ),
             "bring both to the same version; `lightcell remote add` with the same name does so there",
         ));
     }
@@ -172,7 +177,11 @@ fn explain(text: &str) -> Problem {
         );
     }
     if hint.is_empty() {
-        let what = if what.is_empty() { "the kernel ended at once" } else { what };
+        let what = if what.is_empty() {
+            "the kernel ended at once"
+        } else {
+            what
+        };
         return Problem::new(
             format!("the kernel does not start on {machine}: {what}"),
             format!("`lightcell doctor` on {machine} says what is missing"),

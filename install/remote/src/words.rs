@@ -6,7 +6,12 @@ use crate::frame::Problem;
 /// said before the mark), `code` the exit status.
 pub fn explain(name: &str, host: &str, text: &str, code: Option<i32>) -> Problem {
     let has = |sign: &str| text.contains(sign);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .trim();
     if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         return Problem::new(
             format!("the key of {host} has changed since it was last seen: ssh refuses the connection"),
@@ -58,7 +63,11 @@ pub fn explain(name: &str, host: &str, text: &str, code: Option<i32>) -> Problem
         );
     }
     let status = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with status {code}"));
-    let said = if last.is_empty() { String::new() } else { format!(": {last}") };
+    let said = if last.is_empty() {
+        String::new()
+    } else {
+        format!(": {last}")
+    };
     Problem::new(
         format!("the connection to {host} ended {status}{said}"),
         format!("`lightcell remote check {name}` looks at each link; then restart the kernel"),
@@ -68,7 +77,10 @@ pub fn explain(name: &str, host: &str, text: &str, code: Option<i32>) -> Problem
 /// The connection was there and is gone.
 pub fn lost(host: &str, silent: bool) -> Problem {
     let how = if silent {
-        format!("nothing was heard of {host} for {} seconds", crate::link::SILENCE.as_secs())
+        format!(
+            "nothing was heard of {host} for {} seconds",
+            crate::link::SILENCE.as_secs()
+        )
     } else {
         format!("the connection to {host} was closed")
     };
@@ -101,13 +113,24 @@ mod tests {
                 255,
                 "h cannot be reached: no ssh server answers there",
             ),
-            ("sh: 1: cannot create /x: No space left on device", 2, "the disk of h is full"),
-            ("lightcell: not set up in /home/u/.local/share/lightcell", 127, "Lightcell is not set up on h"),
+            (
+                "sh: 1: cannot create /x: No space left on device",
+                2,
+                "the disk of h is full",
+            ),
+            (
+                "lightcell: not set up in /home/u/.local/share/lightcell",
+                127,
+                "Lightcell is not set up on h",
+            ),
             ("odd\n", 3, "the connection to h ended with status 3: odd"),
         ] {
             let problem = explain("n", "h", text, Some(code));
             assert!(problem.what.starts_with(what), "{problem:?}");
-            assert!(problem.hint.contains("`") || problem.hint.starts_with("free"), "{problem:?}");
+            assert!(
+                problem.hint.contains("`") || problem.hint.starts_with("free"),
+                "{problem:?}"
+            );
         }
         let killed = explain("n", "h", "", None);
         assert_eq!(killed.what, "the connection to h ended by a signal");
