@@ -128,9 +128,12 @@ class Driver:
         return {"pid": self.manager.provisioner.pid}
 
     def restart(self, op):
-        self.manager.restart_kernel(now=False)
+        self.manager.restart_kernel(now=op.get("now", False))
         self.client.wait_for_ready(timeout=LIMIT)
         return {}
+
+    def key(self, op):
+        return {"key": self.manager.session.key.decode()}
 
     def alive(self, op):
         return {"alive": self.manager.is_alive()}

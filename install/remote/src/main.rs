@@ -4,7 +4,7 @@
 //! front end ─ZeroMQ─ launch ─frames, over ssh's (and srun's) pipes─ serve ─ZeroMQ, Unix sockets─ lightcell-kernel
 //! ```
 //!
-//! Nothing listens on the other machine but the kernel's own sockets in a private folder, and there are no tunnels that
+//! In a cluster `queue` stands between the two, where Slurm's commands are. Nothing listens on the other machine but the kernel's own sockets in a private folder, and there are no tunnels that
 //! could be left over. The pipes are the life line: when they end or fall silent, both sides end.
 
 mod answer;
@@ -14,6 +14,7 @@ mod kernel;
 mod launch;
 mod link;
 mod plug;
+mod queue;
 mod serve;
 mod words;
 
@@ -38,9 +39,10 @@ fn run(args: &[String]) -> Result<ExitCode> {
         }
         ["launch", ..] => launch::run(&launch::Options::read(&args[1..])?),
         ["probe", name, host, "--", ..] if args.len() > 4 => launch::probe(name, host, &args[4..]),
+        ["queue", mark, ..] => queue::run(mark, &args[2..]),
         ["serve", mark] => serve::run(mark),
         _ => bail!(
-            "usage: lightcell-remote launch … | serve MARK | --version\n\
+            "usage: lightcell-remote launch … | probe … | queue MARK … | serve MARK | --version\n\
              hint: Jupyter starts it; `lightcell remote add` registers a machine"
         ),
     }

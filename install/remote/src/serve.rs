@@ -20,6 +20,9 @@ const LAST: Duration = Duration::from_millis(500);
 /// A kernel that does not bind its sockets for so long does not start any more.
 const START: Duration = Duration::from_secs(120);
 
+/// In the message of a task that was told to end from outside.
+pub const TOLD: &str = "was told to end";
+
 /// Serves until the launcher or the kernel has gone.
 pub fn run(mark: &str) -> Result<ExitCode> {
     let mut stdout = take_stdout()?;
@@ -118,8 +121,8 @@ async fn with_kernel(
                 Some(Event::Frame(frame)) => early.push(frame),
                 _ => return Ok(()),
             },
-            _ = terminated.recv() => return Ok(()),
-            _ = hung_up.recv() => return Ok(()),
+            _ = terminated.recv() => return Err(told_to_end()),
+            _ = hung_up.recv() => return Err(told_to_end()),
         }
     }
     let mut plug = Plug::connect(connection, to)
@@ -146,8 +149,8 @@ async fn with_kernel(
                     return Ok(());
                 }
             }
-            _ = terminated.recv() => return Ok(()),
-            _ = hung_up.recv() => return Ok(()),
+            _ = terminated.recv() => return Err(told_to_end()),
+            _ = hung_up.recv() => return Err(told_to_end()),
         }
     }
 }
@@ -158,6 +161,16 @@ async fn take(plug: &mut Plug, frame: Frame) {
         Frame::Credit(bytes) => plug.credit(bytes),
         _ => {}
     }
+}
+
+fn told_to_end() -> Problem {
+    Problem::new(
+        format!(
+            "the kernel on {} {TOLD}, by its system or somebody there; its variables are gone",
+            machine()
+        ),
+        "restart the kernel to begin anew",
+    )
 }
 
 /// The machine's name.
