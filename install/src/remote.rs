@@ -190,6 +190,11 @@ fn add(add: Add) -> Result<ExitCode> {
 
 /// The program that Jupyter starts, built if need be: a machine for the browser only needs nothing else of Lightcell.
 fn program(place: &Place) -> Result<PathBuf> {
+    let there = place.join("bin/lightcell-remote");
+    let wanted = concat!("lightcell-remote ", env!("CARGO_PKG_VERSION"));
+    if output(Command::new(&there).arg("--version")).is_ok_and(|version| version == wanted) {
+        return Ok(there);
+    }
     place.check_free()?;
     let tools = (preflight::cargo()?, preflight::rustc()?.0);
     let _lock = place.lock()?;

@@ -4,6 +4,7 @@
 //! they fail, saying so: a test that passes by doing nothing is none.
 
 pub mod remote;
+pub mod slurm;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
