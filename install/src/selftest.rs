@@ -72,7 +72,10 @@ const SSH_TESTS: &[&str] = &[
     "a_cut_line_is_noticed_on_both_sides",
     "what_is_wrong_is_said_in_the_notebook",
 ];
-const SLURM_TESTS: &[&str] = &[];
+const SLURM_TESTS: &[&str] = &[
+    "a_kernel_runs_in_an_allocation_and_leaves_none",
+    "a_cell_says_what_its_job_waits_for",
+];
 
 /// A test starts the server itself, as the user that it is.
 fn sshd() -> bool {

@@ -24,19 +24,23 @@ pub struct Sshd {
 impl Sshd {
     /// Starts one.
     pub fn start(name: &str) -> Sshd {
+        Sshd::start_with(name, &[])
+    }
+
+    /// Starts one whose sessions have these environment variables.
+    pub fn start_with(name: &str, env: &[(&str, &str)]) -> Sshd {
         let scratch = Scratch::new(name);
         for _ in 0..5 {
             // sshd cannot draw a port itself; between drawing and binding somebody else may take it.
             let port = free_port();
-            if let Some(server) = Sshd::try_start(&scratch.0, port) {
-                assert!(server, "sshd answers");
+            if Sshd::try_start(&scratch.0, port, env) {
                 return Sshd { scratch, port };
             }
         }
         panic!("sshd does not start: {}", read(&scratch.0.join("log")));
     }
 
-    fn try_start(dir: &Path, port: u16) -> Option<bool> {
+    fn try_start(dir: &Path, port: u16, env: &[(&str, &str)]) -> bool {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
         for key in ["host", "id", "other"] {
@@ -67,7 +71,8 @@ impl Sshd {
              PermitRootLogin prohibit-password\nAllowTcpForwarding no\nAllowStreamLocalForwarding no\nPrintMotd no\nUseDNS no\n\
              SetEnv HOME={d}/home PATH=/usr/local/bin:/usr/bin:/bin\n"
         );
-        std::fs::write(dir.join("sshd_config"), config).unwrap();
+        let env: String = env.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        std::fs::write(dir.join("sshd_config"), format!("{}{env}\n", config.trim_end())).unwrap();
         let started = Command::new(SSHD)
             .arg("-f")
             .arg(dir.join("sshd_config"))
@@ -75,7 +80,7 @@ impl Sshd {
             .arg(dir.join("log"))
             .status();
         if !started.unwrap().success() {
-            return None;
+            return false;
         }
         let key = read(&dir.join("host.pub"));
         let key: Vec<&str> = key.split(' ').take(2).collect();
@@ -100,11 +105,11 @@ impl Sshd {
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
             if dir.join("pid").exists() && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(true);
+                return true;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(false)
+        false
     }
 
     /// Its folder.
@@ -211,7 +216,8 @@ impl Chain {
         let mark = words
             .split(' ')
             .find(|word| word.starts_with("lightcell-"))
-            .expect("a mark");
+            .expect("a mark")
+            .trim_end_matches(';');
         let serve = all
             .iter()
             .find(|(pid, _, words)| *pid != ssh && words.contains(mark) && words.contains("lightcell-remote serve"))

@@ -329,7 +329,7 @@ fn what_is_wrong_is_said_in_the_notebook() {
     let (path, spec) = sshd.spec("loop");
     let original = spec.to_string();
     let closed = format!("127.0.0.1:{}", free_port());
-    let mut say = |change: &dyn Fn(&str) -> String, what: &str, hint: &str| {
+    let say = |change: &dyn Fn(&str) -> String, what: &str, hint: &str| {
         std::fs::write(&path, change(&original)).unwrap();
         let mut kernel = kernel(&sshd, "loop");
         // More than once: the notebook stays usable.

@@ -208,6 +208,8 @@ struct Launcher {
     cells: Vec<JupyterMessage>,
     /// The newest of all cells: notes go below it.
     newest: Option<JupyterMessage>,
+    /// Notes for which there was no cell yet.
+    notes: Vec<String>,
     /// The front end asked for the end.
     ending: bool,
 }
@@ -231,6 +233,7 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
         told: None,
         cells: Vec::new(),
         newest: None,
+        notes: Vec::new(),
         ending: false,
     };
     if let Err(error) = &line {
@@ -315,6 +318,9 @@ impl Launcher {
         let is_shutdown = matches!(request.message.content, Content::ShutdownRequest(_));
         if matches!(request.message.content, Content::ExecuteRequest(_)) {
             self.newest = Some(request.message.clone());
+            for text in std::mem::take(&mut self.notes) {
+                answer::note(&mut self.front, &text, Some(&request.message)).await;
+            }
         }
         match &self.phase {
             Phase::Running => {
@@ -434,10 +440,10 @@ impl Launcher {
                     self.give(request);
                 }
             }
-            Event::Frame(Frame::Note(text)) => {
-                let about = self.newest.clone();
-                answer::note(&mut self.front, &text, about.as_ref()).await;
-            }
+            Event::Frame(Frame::Note(text)) => match self.newest.clone() {
+                Some(cell) => answer::note(&mut self.front, &text, Some(&cell)).await,
+                None => self.notes.push(text),
+            },
             Event::Frame(Frame::Failed(problem)) => self.fail(&problem).await,
             // As with a kernel of this machine: when it was not asked to end, the front end starts a new one.
             Event::Frame(Frame::Ended) => return Some(i32::from(!self.ending)),
