@@ -71,7 +71,11 @@ impl Traces {
     }
 
     fn are_gone(&self) -> bool {
-        self.chain.left().is_empty() && !self.folders.iter().any(|folder| folder.exists())
+        self.chain.left().is_empty() && self.are_gone_from_disk()
+    }
+
+    fn are_gone_from_disk(&self) -> bool {
+        !self.folders.iter().any(|folder| folder.exists())
     }
 }
 
@@ -258,15 +262,11 @@ fn whatever_is_killed_nothing_is_left() {
             || traces.chain.left() == expected && !alive(sleeper),
         );
         assert!(took < Duration::from_secs(10), "{who}: {took:?}");
-        // A killed kernel leaves its session's folder to the next start, here as there.
-        let folders = if who == "kernel" {
-            &traces.folders[..1]
-        } else {
-            &traces.folders[..]
-        };
-        until(&format!("folders after the {who} is killed: {folders:?}"), 10, || {
-            !folders.iter().any(|f| f.exists())
-        });
+        until(
+            &format!("folders after the {who} is killed: {:?}", traces.folders),
+            10,
+            || traces.are_gone_from_disk(),
+        );
         if !expected.is_empty() {
             let cell = kernel.err("1");
             assert_eq!(cell.ename(), "RemoteError");

@@ -215,12 +215,11 @@ fn a_cell_says_what_its_job_waits_for() {
         .value()
         .trim_matches('"')
         .to_owned();
-    until("the warning", || {
-        kernel
-            .ok("std::thread::sleep(std::time::Duration::from_millis(700));")
-            .stream("stderr")
-            .contains("and the kernel with it")
-    });
+    let (cell, _) = kernel.stopped(
+        "loop { std::thread::sleep(std::time::Duration::from_millis(50)); }",
+        "and the kernel with it",
+    );
+    assert_eq!(cell.ename(), "Interrupted");
     assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
     nothing_is_left(&slurm, &name);
 

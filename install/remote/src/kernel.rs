@@ -105,6 +105,7 @@ fn is_random(text: &str) -> bool {
 
 /// The kernel's process.
 pub struct Kernel {
+    home: PathBuf,
     child: Child,
     /// Its end is the kernel's.
     life: Option<ChildStdin>,
@@ -149,6 +150,7 @@ impl Kernel {
         // A kernel that has ended already says why on its standard error.
         let _ = life.write_all(line.as_bytes()).and_then(|()| life.flush());
         Ok(Kernel {
+            home: home.to_owned(),
             child,
             life: Some(life),
             stderr,
@@ -178,6 +180,19 @@ impl Kernel {
         let _ = self.child.kill();
         let _ = self.child.wait();
         end_orphans();
+        remove_session(&self.home, self.child.id());
+    }
+}
+
+/// Removes the folder of a kernel that had no time to do so itself.
+fn remove_session(home: &Path, pid: u32) {
+    let ours = format!("{pid}-");
+    for entry in std::fs::read_dir(home.join("sessions")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_free = || File::open(path.join(".lock")).is_ok_and(|file| lock(&file).is_ok());
+        if entry.file_name().to_string_lossy().starts_with(&ours) && is_free() {
+            let _ = std::fs::remove_dir_all(&path);
+        }
     }
 }
 
@@ -347,6 +362,24 @@ mod tests {
         assert!(first.path.exists());
         drop((first, second));
         assert_eq!(std::fs::read_dir(&base.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_folder_of_a_kernel_that_was_killed_goes() {
+        let home = Scratch::new("session");
+        for folder in ["12-a", "123-b", "12-held", "12"] {
+            let path = home.0.join("sessions").join(folder);
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join(".lock"), "").unwrap();
+        }
+        let held = File::open(home.0.join("sessions/12-held/.lock")).unwrap();
+        lock(&held).unwrap();
+        remove_session(&home.0, 12);
+        let left = std::fs::read_dir(home.0.join("sessions")).unwrap().flatten();
+        let mut left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["12", "12-held", "123-b"]);
+        remove_session(Path::new("/nonexistent"), 1);
     }
 
     #[test]

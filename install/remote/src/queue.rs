@@ -119,7 +119,7 @@ async fn queue(args: &[String], to: &link::Sender, mut from: Receiver<Event>) ->
     let mut job = submit(args)?;
     job.to.send(Frame::Hello(hello));
     let mut seen: Option<Seen> = None;
-    let (mut runs, mut warned, mut looked) = (false, false, Instant::now() - LOOK);
+    let (mut runs, mut warned, mut looked) = (false, false, None::<Instant>);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     loop {
         tokio::select! {
@@ -162,9 +162,9 @@ async fn queue(args: &[String], to: &link::Sender, mut from: Receiver<Event>) ->
                     return Err(why);
                 }
             },
-            _ = tick.tick(), if looked.elapsed() > if runs { GLANCE } else { LOOK } => {
+            _ = tick.tick(), if looked.is_none_or(|at| at.elapsed() > if runs { GLANCE } else { LOOK }) => {
                 let now = look(&job.name).await;
-                looked = Instant::now();
+                looked = Some(Instant::now());
                 if let Some(now) = now {
                     if !runs && now.state == "PENDING" {
                         to.send(Frame::Waiting(Waiting { text: now.waiting() }));

@@ -144,9 +144,11 @@ async fn with_kernel(
             },
             _ = tick.tick() => {
                 if kernel.ended().is_some() {
-                    // Its last messages are in the sockets.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    return Ok(());
+                    // Its last messages are in the sockets. Slurm tells all processes of a job to end, the kernel too.
+                    return match tokio::time::timeout(Duration::from_millis(50), terminated.recv()).await {
+                        Ok(_) => Err(told_to_end()),
+                        Err(_) => Ok(()),
+                    };
                 }
             }
             _ = terminated.recv() => return Err(told_to_end()),
