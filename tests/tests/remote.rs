@@ -308,7 +308,8 @@ fn a_cut_line_is_noticed_on_both_sides() {
     kernel.send(json!({"op": "execute", "code": "println!(\"on\"); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }"}));
     signal(ssh, "-STOP");
     let took = until("the other side ends", 30, || !alive(serve) && !alive(there));
-    assert!(took < Duration::from_secs(11), "{took:?}");
+    // Ten seconds, and what a busy machine adds.
+    assert!(took < Duration::from_secs(15), "{took:?}");
     until("its folders are gone", 10, || {
         !traces.folders.iter().any(|folder| folder.exists())
     });
@@ -316,7 +317,7 @@ fn a_cut_line_is_noticed_on_both_sides() {
     let answer = kernel.read();
     assert_eq!(answer["reply"]["ename"], "RemoteError", "{answer}");
     let said = answer["reply"]["evalue"].as_str().unwrap();
-    assert!(said.contains("nothing was heard of loop for 8 seconds"), "{said}");
+    assert!(said.contains("nothing was heard of loop for 7 seconds"), "{said}");
     assert_eq!(kernel.err("v").ename(), "RemoteError");
     until("ssh is ended", 10, || !alive(ssh));
     kernel.call(json!({"op": "restart"}));

@@ -180,11 +180,9 @@ fn a_cell_says_what_its_job_waits_for() {
     });
     let mut kernel = kernel(&jupyter, &slurm, "far");
     // The front end took it for alive; the cell tells.
-    kernel.send(json!({"op": "execute", "code": "6 * 7"}));
-    until("the job waits", || {
-        slurm.says("squeue", &["-h", "-t", "pending"]).contains("lightcel")
-    });
-    std::thread::sleep(Duration::from_secs(3));
+    let seen = slurm.dir().join("seen");
+    kernel.send(json!({"op": "execute", "code": "6 * 7", "touch": [" waits in the queue ", seen]}));
+    until("the cell says that it waits", || seen.exists());
     slurm.run("scancel", &["--name", "other"]);
     let answer = kernel.read();
     assert_eq!(answer["reply"]["status"], "ok", "{answer}");

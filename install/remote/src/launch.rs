@@ -136,6 +136,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// The command at work.
 struct Line {
     child: Child,
+    /// It is this program's `queue`, not an ssh.
+    is_queue: bool,
     stderr: Arc<Mutex<String>>,
     to: link::Sender,
     from: mpsc::Receiver<Event>,
@@ -177,6 +179,7 @@ fn connect(options: &Options, key: &str) -> Result<Line> {
     }));
     Ok(Line {
         child,
+        is_queue: options.command.get(1).is_some_and(|word| word == "queue"),
         stderr,
         to,
         from,
@@ -309,6 +312,10 @@ fn end(line: &mut Line) {
     // SAFETY: a plain call; the child is ours and not reaped.
     unsafe { libc::kill(line.child.id() as i32, libc::SIGTERM) };
     std::thread::sleep(Duration::from_millis(50));
+    // One that is stopped, or waits for a network that is gone, does not hear it. `queue` has a job to end yet.
+    if !line.is_queue {
+        let _ = line.child.kill();
+    }
     let _ = line.child.try_wait();
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::mpsc as channel;
 
 /// The longest pause between two frames.
 const BEAT: Duration = Duration::from_secs(2);
-/// After this much silence the other side counts as gone. What it leaves then has two seconds to end: ten in all.
-pub const SILENCE: Duration = Duration::from_secs(8);
+/// After this much silence the other side counts as gone. What it leaves then has time to end: ten seconds in all.
+pub const SILENCE: Duration = Duration::from_secs(7);
 
 /// What comes from the other side.
 #[derive(Debug, PartialEq, Eq)]

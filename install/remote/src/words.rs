@@ -134,7 +134,7 @@ mod tests {
         }
         let killed = explain("n", "h", "", None);
         assert_eq!(killed.what, "the connection to h ended by a signal");
-        assert!(lost("h", true).what.contains("for 8 seconds"));
+        assert!(lost("h", true).what.contains("for 7 seconds"));
         assert!(lost("h", false).what.contains("was closed"));
     }
 }
