@@ -212,7 +212,8 @@ fn provide(place: &Place, target: &Target, yes: bool) -> Result<()> {
         }
     }
     let asked = format!("Set Lightcell up on {} (needs Rust there, takes minutes)?", host.name);
-    if !yes && !(std::io::stdin().is_terminal() && ui::confirmed(&asked)?) {
+    let agreed = yes || std::io::stdin().is_terminal() && ui::confirmed(&asked)?;
+    if !agreed {
         return Err(problem(
             format!("Lightcell is not ready on {}", host.name),
             "run the same command with --yes to set it up there, or `lightcell setup` there yourself",

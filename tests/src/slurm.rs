@@ -11,12 +11,12 @@ const PROGRAMS: [&str; 5] = ["slurmctld", "slurmd", "srun", "scancel", "munged"]
 
 /// Whether this machine has what [`Slurm`] needs.
 pub fn has_slurm() -> bool {
-    let there = |name: &&str| {
+    let there = |name: &str| {
         ["/usr/sbin", "/usr/bin"]
             .iter()
             .any(|folder| Path::new(folder).join(name).is_file())
     };
-    PROGRAMS.iter().all(|name| there(&name))
+    PROGRAMS.iter().all(|name| there(name))
 }
 
 /// The daemons.

@@ -162,7 +162,11 @@ async fn queue(args: &[String], to: &link::Sender, mut from: Receiver<Event>) ->
                     return Err(why);
                 }
             },
-            _ = tick.tick(), if looked.is_none_or(|at| at.elapsed() > if runs { GLANCE } else { LOOK }) => {
+            _ = tick.tick() => {
+                let pause = if runs { GLANCE } else { LOOK };
+                if looked.is_some_and(|at| at.elapsed() < pause) {
+                    continue;
+                }
                 let now = look(&job.name).await;
                 looked = Some(Instant::now());
                 if let Some(now) = now {
