@@ -136,6 +136,10 @@ async fn queue(args: &[String], to: &link::Sender, mut from: Receiver<Event>) ->
                     }
                     runs = true;
                     to.send(Frame::Ready(running));
+                    if let Some(seen) = seen.as_ref().filter(|seen| seen.ends_soon()) {
+                        warned = true;
+                        to.send(Frame::Note(seen.warning()));
+                    }
                 }
                 Some(Event::Frame(Frame::Ended)) => {
                     job.end(runs).await;
@@ -173,7 +177,7 @@ async fn queue(args: &[String], to: &link::Sender, mut from: Receiver<Event>) ->
                     if !runs && now.state == "PENDING" {
                         to.send(Frame::Waiting(Waiting { text: now.waiting() }));
                     }
-                    if runs && !warned && now.left.is_some_and(|left| left <= WARNING) {
+                    if runs && !warned && now.ends_soon() {
                         warned = true;
                         to.send(Frame::Note(now.warning()));
                     }
@@ -262,6 +266,10 @@ impl Seen {
             None => String::new(),
         };
         format!("{} runs on {node}{left}", self.job())
+    }
+
+    fn ends_soon(&self) -> bool {
+        self.left.is_some_and(|left| left <= WARNING)
     }
 
     fn warning(&self) -> String {
