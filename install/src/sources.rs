@@ -54,14 +54,22 @@ pub fn sync(place: &Place, tch: &Tch) -> Result<PathBuf> {
         ui::already("sources", "the installation's own");
         return Ok(to);
     }
+    let count = copy(&from, &to)?;
+    notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
+    ui::already("sources", &format!("{count} files in {}", to.display()));
+    Ok(to)
+}
+
+/// Makes a folder the sources' copy; gives the number of files.
+pub fn copy(from: &Path, to: &Path) -> Result<usize> {
     let mut wanted = BTreeSet::new();
     for part in PARTS {
-        list(&from, Path::new(part), &mut wanted)?;
+        list(from, Path::new(part), &mut wanted)?;
     }
     let mut there = BTreeSet::new();
     if to.is_dir() {
         for part in PARTS {
-            list(&to, Path::new(part), &mut there)?;
+            list(to, Path::new(part), &mut there)?;
         }
     }
     for file in &wanted {
@@ -72,9 +80,7 @@ pub fn sync(place: &Place, tch: &Tch) -> Result<PathBuf> {
     for gone in there.difference(&wanted) {
         let _ = std::fs::remove_file(to.join(gone));
     }
-    notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
-    ui::already("sources", &format!("{} files in {}", wanted.len(), to.display()));
-    Ok(to)
+    Ok(wanted.len())
 }
 
 /// Puts a version of tch in the place of another, in an installation without the clone.

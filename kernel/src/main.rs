@@ -133,6 +133,7 @@ fn serve(source: &Source) -> Result<ExitCode> {
     if let Some(session) = session {
         session.remove();
     }
+    connection::leave(&info);
     drop(stderr);
     if let Err(error) = &result {
         tracing::error!("{error:#}");
