@@ -13,11 +13,15 @@
 
 mod cell;
 mod copy;
+mod descriptors;
 mod fds;
 mod link;
+mod listing;
 mod output;
 mod panics;
+mod polls;
 mod shared;
+mod threads;
 
 use std::ffi::c_int;
 
