@@ -10,7 +10,7 @@
 //! over is named then.
 
 use crate::descriptors::Descriptors;
-use crate::{link, shared, threads};
+use crate::{link, shared, stopping, threads};
 use lightcell_events::frame::{Kind, encode_fields};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
@@ -179,7 +179,7 @@ pub fn drop_copy(copy: c_int) {
 
 /// libtorch's CPU threads are OpenMP's, and OpenMP ends them when asked; the next parallel region starts new ones.
 fn rest_libtorch_threads() {
-    if threads::able() || threads::others() == 0 {
+    if threads::able() || stopping::others() == 0 {
         return;
     }
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {

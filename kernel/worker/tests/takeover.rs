@@ -10,7 +10,10 @@ mod fds;
 mod listing;
 #[path = "../src/polls.rs"]
 mod polls;
-#[allow(dead_code)]
+#[path = "../src/stopping.rs"]
+mod stopping;
+#[path = "../src/system.rs"]
+mod system;
 #[path = "../src/threads.rs"]
 mod threads;
 
