@@ -5,7 +5,7 @@
 //! holds them reads an end, fails to write, and can be dropped. Where both sides are this process's own and nothing
 //! lies between them, as in the pipe by which a signal handler wakes a runtime, the places get a new pair.
 //!
-//! Takes no memory and no lock, see [`crate::threads`].
+//! Takes no memory and no lock once threads may be stopped, see [`crate::threads`].
 
 use crate::polls::{self, Polls};
 use crate::{fds, listing};
@@ -47,26 +47,20 @@ static DEAD: AtomicU64 = AtomicU64::new(0);
 
 /// The user's descriptors at the moment of the copy.
 pub struct Descriptors {
-    table: [Entry; MOST],
+    table: Vec<Entry>,
     /// Where in the table the other side stands, if that is to be new.
-    others: [Option<usize>; MOST],
-    count: usize,
+    others: Vec<Option<usize>>,
     /// There are more than the table takes.
     more: bool,
     polls: Polls,
 }
 
 impl Descriptors {
-    pub const fn new() -> Descriptors {
+    /// Takes the memory that the rest needs.
+    pub fn new() -> Descriptors {
         Descriptors {
-            table: [Entry {
-                fd: -1,
-                kind: Kind::Pipe,
-                inode: 0,
-                flags: 0,
-            }; MOST],
-            others: [None; MOST],
-            count: 0,
+            table: Vec::with_capacity(MOST),
+            others: Vec::with_capacity(MOST),
             more: false,
             polls: Polls::new(),
         }
@@ -84,25 +78,23 @@ impl Descriptors {
             if name == polls::NAME {
                 self.polls.note(fd);
             } else if let Some(entry) = entry(fd, name) {
-                match self.table.get_mut(self.count) {
-                    Some(place) => {
-                        *place = entry;
-                        self.count += 1;
-                    }
-                    None => self.more = true,
+                if self.table.len() < MOST {
+                    self.table.push(entry);
+                } else {
+                    self.more = true;
                 }
             }
         });
-        let table = &self.table[..self.count];
+        let table = &self.table;
         let mut netlink = Netlink(None);
-        for (other, entry) in self.others.iter_mut().zip(table) {
-            *other = other_side(entry, table, &mut netlink);
+        for entry in table {
+            self.others.push(other_side(entry, table, &mut netlink));
         }
     }
 
     /// In the copy: lets go of them.
     pub fn let_go(&self) -> Lost {
-        let table = &self.table[..self.count];
+        let table = &self.table;
         let mut dead = Dead(-1);
         let mut lost = Lost { pipes: 0, sockets: 0 };
         for (at, entry) in table.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! took is gone; and what the copy let go of is no longer in it. So its content is written down before the copy is made,
 //! and the copy, when it takes over, makes a new one from that: all that is ready is then reported (again).
 //!
-//! Takes no memory and no lock, see [`crate::threads`].
+//! Takes no memory and no lock once threads may be stopped, see [`crate::threads`].
 
 use crate::descriptors::option;
 use crate::listing;
@@ -27,28 +27,17 @@ pub const NAME: &str = "anon_inode:[eventpoll]";
 const MOST: usize = 2048;
 
 /// The content of all epoll instances of this process.
-pub struct Polls {
-    items: [Item; MOST],
-    count: usize,
-}
+pub struct Polls(Vec<Item>);
 
 impl Polls {
-    pub const fn new() -> Polls {
-        Polls {
-            items: [Item {
-                poll: -1,
-                target: -1,
-                events: 0,
-                data: 0,
-            }; MOST],
-            count: 0,
-        }
+    /// Takes the memory that the rest needs.
+    pub fn new() -> Polls {
+        Polls(Vec::with_capacity(MOST))
     }
 
     fn push(&mut self, item: Item) {
-        if let Some(place) = self.items.get_mut(self.count) {
-            *place = item;
-            self.count += 1;
+        if self.0.len() < MOST {
+            self.0.push(item);
         }
     }
 
@@ -69,7 +58,7 @@ impl Polls {
 
     /// In the process that took over: makes them anew.
     pub fn renew(&self) {
-        let items = &self.items[..self.count];
+        let items = &self.0;
         if items.is_empty() {
             return;
         }
