@@ -106,9 +106,9 @@ pub fn before_cell() -> Role {
     match copy {
         0 => {
             // Until the threads are back nothing here takes memory or a lock: one of them may have been in malloc.
-            let lost = descriptors.let_go();
+            let mut lost = descriptors.let_go();
             wait(seen, runner);
-            descriptors.renew_polls();
+            descriptors.renew(&mut lost);
             let lost_threads = threads.revive();
             let how = describe(shared.status.load(Ordering::SeqCst));
             let lost = [

@@ -7,6 +7,7 @@
 //!
 //! Takes no memory and no lock once threads may be stopped, see [`crate::threads`].
 
+use crate::bound::Bound;
 use crate::polls::{self, Polls};
 use crate::{fds, listing};
 use std::ffi::{c_int, c_void};
@@ -41,6 +42,8 @@ impl Entry {
 
 /// More than these are let go of without a look for the other side.
 const MOST: usize = 1024;
+/// As many sockets as are bound anew.
+const MOST_BOUND: usize = 64;
 
 /// What the process that took over has in the place of pipes and sockets: not lost a second time.
 static DEAD: AtomicU64 = AtomicU64::new(0);
@@ -52,6 +55,8 @@ pub struct Descriptors {
     others: Vec<Option<usize>>,
     /// There are more than the table takes.
     more: bool,
+    /// Those of the table that are made anew at the takeover, once for each inode.
+    bound: Vec<(u64, Bound)>,
     polls: Polls,
 }
 
@@ -62,6 +67,7 @@ impl Descriptors {
             table: Vec::with_capacity(MOST),
             others: Vec::with_capacity(MOST),
             more: false,
+            bound: Vec::with_capacity(MOST_BOUND),
             polls: Polls::new(),
         }
     }
@@ -89,6 +95,13 @@ impl Descriptors {
         let mut netlink = Netlink(None);
         for entry in table {
             self.others.push(other_side(entry, table, &mut netlink));
+            if entry.kind == Kind::Socket
+                && self.bound.len() < MOST_BOUND
+                && !self.bound.iter().any(|(inode, _)| *inode == entry.inode)
+                && let Some(bound) = Bound::of(entry.fd)
+            {
+                self.bound.push((entry.inode, bound));
+            }
         }
     }
 
@@ -133,8 +146,22 @@ impl Descriptors {
         lost
     }
 
-    /// In the process that took over: what epoll waits for is as it was.
-    pub fn renew_polls(&self) {
+    /// In the process that took over: listeners are bound again, and what epoll waits for is as it was.
+    pub fn renew(&self, lost: &mut Lost) {
+        for (inode, bound) in &self.bound {
+            let places = || self.table.iter().filter(|entry| entry.inode == *inode);
+            let Some(new) = bound.renew() else { continue };
+            for entry in places() {
+                // SAFETY: descriptors of this process, which `let_go` gave to nobody else.
+                unsafe {
+                    libc::fcntl(new, libc::F_SETFL, entry.flags);
+                    libc::dup3(new, entry.fd, libc::O_CLOEXEC);
+                }
+            }
+            lost.sockets -= places().count();
+            // SAFETY: made above; its duplicates stay.
+            unsafe { libc::close(new) };
+        }
         self.polls.renew();
     }
 }

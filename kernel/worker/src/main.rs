@@ -11,6 +11,7 @@
 //!
 //! Must not know: Jupyter, evcxr's crates, libtorch.
 
+mod bound;
 mod cell;
 mod copy;
 mod descriptors;

@@ -18,6 +18,8 @@ struct Item {
     target: c_int,
     events: u32,
     data: u64,
+    /// A listener or a socket for datagrams.
+    serves: bool,
 }
 
 /// What the system calls a descriptor of one.
@@ -48,9 +50,10 @@ impl Polls {
             target: -1,
             events: 0,
             data: 0,
+            serves: false,
         });
         listing::lines_of_fd(poll, |line| {
-            if let Some(item) = entry(poll, line).filter(|item| !would_spin(item.target)) {
+            if let Some(item) = entry(poll, line) {
                 self.push(item);
             }
         });
@@ -80,7 +83,11 @@ impl Polls {
             if fresh < 0 {
                 continue;
             }
-            for item in items.iter().filter(|item| item.poll == first.poll && item.target >= 0) {
+            for item in items
+                .iter()
+                .filter(|item| item.poll == first.poll && item.target >= 0)
+                .filter(|item| item.serves == serves(item.target))
+            {
                 let mut event = libc::epoll_event {
                     events: item.events,
                     u64: item.data,
@@ -134,17 +141,19 @@ fn same(one: c_int, other: c_int, probe: c_int) -> bool {
 fn entry(poll: c_int, line: &str) -> Option<Item> {
     let mut words = line.split_ascii_whitespace();
     let mut after = |name: &str| (words.next()? == name).then(|| words.next()).flatten();
+    let target = after("tfd:")?.parse().ok()?;
     Some(Item {
         poll,
-        target: after("tfd:")?.parse().ok()?,
+        target,
         events: u32::from_str_radix(after("events:")?, 16).ok()?,
         data: u64::from_str_radix(after("data:")?, 16).ok()?,
+        serves: serves(target),
     })
 }
 
-/// A listener or a socket for datagrams: what stands in its place is always ready and never gives anything, and
-/// those who serve one go on after errors.
-fn would_spin(fd: c_int) -> bool {
+/// A listener or a socket for datagrams. Where it could not be made anew, what stands in its place is always ready and
+/// never gives anything; those who serve one go on after errors, so they are not told.
+fn serves(fd: c_int) -> bool {
     option(fd, libc::SO_TYPE).is_some_and(|kind| kind != libc::SOCK_STREAM)
         || option(fd, libc::SO_ACCEPTCONN).is_some_and(|listens| listens != 0)
 }

@@ -1,6 +1,7 @@
 //! A copy of this very process goes on with its threads and descriptors.
 
-#[allow(dead_code)]
+#[path = "../src/bound.rs"]
+mod bound;
 #[path = "../src/descriptors.rs"]
 mod descriptors;
 #[allow(dead_code)]
@@ -62,14 +63,14 @@ fn in_a_copy(meanwhile: impl FnOnce(), check: impl FnOnce(Lost)) {
     let (copy, threads) = threads::fork(|| descriptors.note());
     assert!(copy >= 0);
     if copy == 0 {
-        let lost = descriptors.let_go();
+        let mut lost = descriptors.let_go();
         // SAFETY: a limit for all that follows; waits for the original to close its end, which this copy let go of.
         unsafe {
             libc::alarm(60);
             libc::read(private, wait.as_mut_ptr().cast(), 1);
             libc::close(private);
         }
-        descriptors.renew_polls();
+        descriptors.renew(&mut lost);
         let lost = Lost {
             threads: threads.revive(),
             // The one above.
@@ -332,6 +333,48 @@ fn pairs_within_the_process_are_new_and_others_end() {
     outside.read_exact(&mut one).unwrap();
     assert_eq!(&one, b"5");
     child.wait().unwrap();
+}
+
+#[test]
+fn listeners_are_bound_again() {
+    let _alone = alone();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind("[::1]:0").unwrap();
+    let (tcp_address, udp_address) = (listener.local_addr().unwrap(), udp.local_addr().unwrap());
+    udp.set_nonblocking(true).unwrap();
+    // SAFETY: takes a number.
+    let poll = unsafe { libc::epoll_create1(0) };
+    control(poll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), 1);
+    control(poll, libc::EPOLL_CTL_ADD, udp.as_raw_fd(), 2);
+    let server = {
+        let listener = listener.try_clone().unwrap();
+        spawn(move || listener.accept().unwrap().1)
+    };
+    let held = std::cell::Cell::new(Some((listener, udp, server)));
+    let client = || {
+        let (listener, udp, server) = held.take().unwrap();
+        let stream = std::net::TcpStream::connect(tcp_address).unwrap();
+        assert_eq!(server.join().unwrap(), stream.local_addr().unwrap());
+        (listener, udp)
+    };
+    in_a_copy(
+        // The original lets go of all of it, as it does by its end.
+        || drop(client()),
+        |lost| {
+            assert_eq!((lost.threads, lost.sockets), (0, 0));
+            let (listener, udp) = client();
+            assert_eq!(listener.local_addr().unwrap(), tcp_address);
+            let mut one = [0u8; 1];
+            assert_eq!(udp.recv(&mut one).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            let _stream = std::net::TcpStream::connect(tcp_address).unwrap();
+            let to = std::net::UdpSocket::bind("[::1]:0").unwrap();
+            to.send_to(b"6", udp_address).unwrap();
+            assert_eq!(ready(poll), [1, 2]);
+            assert_eq!(udp.recv(&mut one).unwrap(), 1);
+        },
+    );
+    // SAFETY: this test's descriptor.
+    unsafe { libc::close(poll) };
 }
 
 fn control(poll: i32, what: i32, target: i32, data: u64) {
