@@ -57,7 +57,8 @@ static DEAF: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
 
 /// The handler: on a thread that is to stop.
 extern "C" fn stop(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    let claim = GATE.fetch_update(SeqCst, SeqCst, |gate| (gate & OPEN != 0).then_some(gate + 1));
+    let one_more = |gate| (gate & OPEN != 0 && (gate & !OPEN) < MOST as u32).then_some(gate + 1);
+    let claim = GATE.fetch_update(SeqCst, SeqCst, one_more);
     let Ok(gate) = claim else {
         // Too late. Next time it will come.
         let me = this_thread();
@@ -67,7 +68,7 @@ extern "C" fn stop(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
         return;
     };
     let round = RELEASED.load(SeqCst);
-    // SAFETY: no more threads are asked than there are slots, and this one was claimed by this thread alone.
+    // SAFETY: inside the array, and claimed by this thread alone.
     unsafe {
         let slot = SLOTS.0.get().cast::<Slot>().add((gate & !OPEN) as usize);
         slot.write(note(context));
