@@ -1,9 +1,10 @@
 //! What becomes of the user's descriptors in the copy.
 //!
-//! While it waits it lets go of pipes and sockets: with them open, a child whose stdin was dropped would never see its end, and a
-//! dropped listener's port would stay taken. In their places stands a socket whose other side is closed, so that what
-//! holds them reads an end, fails to write, and can be dropped. Where both sides are this process's own and nothing
-//! lies between them, as in the pipe by which a signal handler wakes a runtime, the places get a new pair.
+//! While it waits it lets go of pipes and sockets: with them open, a child whose stdin was dropped would never see its
+//! end, and a dropped listener's port would stay taken. In their places stands a socket whose other side is closed, so
+//! that what holds them reads an end, fails to write, and can be dropped. Where both sides are this process's own and
+//! nothing lies between them, as in the pipe by which a signal handler wakes a runtime, the places get a new pair.
+//! Listeners are bound again at the takeover ([`crate::bound`]).
 //!
 //! Takes no memory and no lock once threads may be stopped, see [`crate::threads`].
 
