@@ -148,16 +148,19 @@ fn background_threads_go_on_after_a_stop() {
              let there = threads();"
         ));
         let works = |kernel: &mut Kernel| {
-            for code in [
-                "(0..100_000u64).into_par_iter().map(|x| x % 7).sum::<u64>() == sum",
-                "runtime.block_on(async { tokio::time::sleep(Duration::from_millis(2)).await; true })",
-                "runtime.block_on(runtime.spawn(async { true }))?",
-                "let before = ticks.load(SeqCst);\nwhile ticks.load(SeqCst) < before + 3 { std::thread::yield_now() }\ntrue",
-                "(a.matmul(&a) - &product).abs().max().double_value(&[]) < 1e-3",
-                "threads() == there",
-            ] {
-                assert_eq!(kernel.ok(code).value(), "true", "{code}");
-            }
+            let code = "{\n\
+                 let pool = (0..100_000u64).into_par_iter().map(|x| x % 7).sum::<u64>() == sum;\n\
+                 println!(\"pool\");\n\
+                 let slept = runtime.block_on(async { tokio::time::sleep(Duration::from_millis(2)).await; true });\n\
+                 println!(\"sleep\");\n\
+                 let task = runtime.block_on(runtime.spawn(async { true }))?;\n\
+                 println!(\"task\");\n\
+                 let before = ticks.load(SeqCst);\n\
+                 while ticks.load(SeqCst) < before + 3 { std::thread::yield_now() }\n\
+                 println!(\"ticks\");\n\
+                 let tensor = (a.matmul(&a) - &product).abs().max().double_value(&[]) < 1e-3;\n\
+                 (pool, slept, task, tensor, threads() == there) }";
+            assert_eq!(kernel.ok(code).value(), "(true, true, true, true, true)");
         };
         works(&mut kernel);
         let (cell, _) = kernel.stopped("println!(\"{}\", \"on\".repeat(2));\nloop {}", "onon");
