@@ -16,6 +16,7 @@ mod cell;
 mod copy;
 mod descriptors;
 mod fds;
+mod frames;
 mod link;
 mod listing;
 mod output;
