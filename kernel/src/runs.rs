@@ -17,6 +17,23 @@ pub struct Runs {
     publisher: Publisher,
     now: Arc<Now>,
     current: Option<Run>,
+    /// The front end shows a display once and never changes it.
+    console: bool,
+}
+
+/// Whether Jupyter's console has started this kernel: it passes over changes of a display.
+fn started_by_console() -> bool {
+    let parent = std::os::unix::process::parent_id();
+    std::fs::read(format!("/proc/{parent}/cmdline")).is_ok_and(|line| is_console(&line))
+}
+
+/// By the words of a command line, as /proc has them.
+fn is_console(line: &[u8]) -> bool {
+    let names = ["jupyter-console", "jupyter_console"];
+    line.split(|byte| *byte == 0).take(4).any(|word| {
+        let word = String::from_utf8_lossy(word);
+        names.iter().any(|name| word.rsplit('/').next() == Some(name))
+    })
 }
 
 struct Run {
@@ -25,6 +42,7 @@ struct Run {
     parent: Option<Parent>,
     drawn: Instant,
     changed: bool,
+    console: bool,
 }
 
 impl Runs {
@@ -34,6 +52,7 @@ impl Runs {
             publisher,
             now,
             current: None,
+            console: started_by_console(),
         }
     }
 
@@ -86,10 +105,15 @@ impl Runs {
                 parent,
                 drawn: Instant::now(),
                 changed: false,
+                console: self.console,
             };
             started.record.apply(&event);
-            self.publisher
-                .display(started.frame(false), Some(&started.display), started.parent.as_ref());
+            if self.console {
+                started.draw(&self.publisher, false);
+            } else {
+                let (frame, parent) = (started.frame(false), started.parent.as_ref());
+                self.publisher.display(frame, Some(&started.display), parent);
+            }
             self.current = Some(started);
             return;
         }
@@ -137,7 +161,18 @@ impl Runs {
 
 impl Run {
     fn draw(&mut self, publisher: &Publisher, last: bool) {
-        publisher.update(self.frame(last), &self.display, self.parent.as_ref());
+        let parent = self.parent.as_ref();
+        if !self.console {
+            publisher.update(self.frame(last), &self.display, parent);
+        } else if last {
+            // Over the bar, for good.
+            publisher.stream(false, "\r\x1b[K", parent);
+            publisher.stream(false, &self.record.text(), parent);
+        } else {
+            let text = self.record.text();
+            let bar = text.lines().nth(1).unwrap_or_default();
+            publisher.stream(false, &format!("\r{bar}\x1b[K"), parent);
+        }
         self.drawn = Instant::now();
         self.changed = false;
     }
@@ -156,5 +191,24 @@ impl Run {
             ));
         }
         Media::new(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_is_known_by_its_command_line() {
+        for line in [
+            &b"/usr/bin/python3\0/home/u/bin/jupyter-console\0--kernel\0lightcell\0"[..],
+            b"python\0-m\0jupyter_console\0",
+        ] {
+            assert!(is_console(line));
+        }
+        for line in [&b"python\0-m\0jupyterlab\0"[..], b"", b"vi\0/a/jupyter-console.md\0"] {
+            assert!(!is_console(line));
+        }
+        assert!(!started_by_console());
     }
 }
