@@ -18,7 +18,7 @@ mod table;
 
 pub use call::{Call, MagicError, Piece, split};
 pub use fit::{FitCall, FitOptions};
-pub use help::{Completion, complete, help, lsmagic, markdown};
+pub use help::{Completion, complete, help, lsmagic, markdown, page_of};
 pub use table::{Flag, Kind, Magic, SETTINGS, Side, TABLE, Takes, magic};
 
 /// The name in `names` that is closest to `wrong`, if any is close.
