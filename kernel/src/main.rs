@@ -10,6 +10,7 @@ mod connection;
 mod early;
 mod engine;
 mod executor;
+mod export;
 mod graph;
 mod history;
 mod home;

@@ -20,6 +20,23 @@ pub struct Runs {
     publisher: Publisher,
     now: Arc<Now>,
     current: Option<Run>,
+    /// The front end shows a display once and never changes it.
+    console: bool,
+}
+
+/// Whether Jupyter's console has started this kernel: it passes over changes of a display.
+fn started_by_console() -> bool {
+    let parent = std::os::unix::process::parent_id();
+    std::fs::read(format!("/proc/{parent}/cmdline")).is_ok_and(|line| is_console(&line))
+}
+
+/// By the words of a command line, as /proc has them.
+fn is_console(line: &[u8]) -> bool {
+    let names = ["jupyter-console", "jupyter_console"];
+    line.split(|byte| *byte == 0).take(4).any(|word| {
+        let word = String::from_utf8_lossy(word);
+        names.iter().any(|name| word.rsplit('/').next() == Some(name))
+    })
 }
 
 /// A task whose result nobody asked to see is shown only when it takes longer than this.
@@ -37,6 +54,7 @@ struct Run {
     /// Whether it is shown however short it is.
     shown: bool,
     changed: bool,
+    console: bool,
 }
 
 enum Record {
@@ -51,6 +69,7 @@ impl Runs {
             publisher,
             now,
             current: None,
+            console: started_by_console(),
         }
     }
 
@@ -150,6 +169,7 @@ impl Runs {
             drawn: None,
             shown,
             changed: false,
+            console: self.console,
         };
         started.record.apply(event);
         if shown {
@@ -183,6 +203,13 @@ impl Record {
             Record::Task(record) => record.apply(event),
         }
     }
+
+    fn text(&self) -> String {
+        match self {
+            Record::Run(record) => record.text(),
+            Record::Task(record) => record.text(),
+        }
+    }
 }
 
 impl Run {
@@ -207,10 +234,21 @@ impl Run {
     }
 
     fn draw(&mut self, publisher: &Publisher, last: bool) {
-        let (frame, parent) = (self.frame(last), self.parent.as_ref());
-        match self.drawn {
-            Some(_) => publisher.update(frame, &self.display, parent),
-            None => publisher.display(frame, Some(&self.display), parent),
+        let parent = self.parent.as_ref();
+        if self.console {
+            let text = self.record.text();
+            if last {
+                // Over the bar, for good.
+                publisher.stream(false, "\r\x1b[K", parent);
+                publisher.stream(false, &text, parent);
+            } else {
+                let bar = text.lines().nth(1).unwrap_or_default();
+                publisher.stream(false, &format!("\r{bar}\x1b[K"), parent);
+            }
+        } else if self.drawn.is_some() {
+            publisher.update(self.frame(last), &self.display, parent);
+        } else {
+            publisher.display(self.frame(last), Some(&self.display), parent);
         }
         self.drawn = Some(Instant::now());
         self.changed = false;
@@ -232,5 +270,24 @@ impl Run {
             }
         }
         Media::new(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_is_known_by_its_command_line() {
+        for line in [
+            &b"/usr/bin/python3\0/home/u/bin/jupyter-console\0--kernel\0lightcell\0"[..],
+            b"python\0-m\0jupyter_console\0",
+        ] {
+            assert!(is_console(line));
+        }
+        for line in [&b"python\0-m\0jupyterlab\0"[..], b"", b"vi\0/a/jupyter-console.md\0"] {
+            assert!(!is_console(line));
+        }
+        assert!(!started_by_console());
     }
 }

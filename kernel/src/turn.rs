@@ -6,6 +6,7 @@ use crate::report::Report;
 use crate::settings;
 use crate::words;
 use jupyter_protocol::messaging::Payload;
+use lightcell_ipynb::dependency;
 use lightcell_magics::{Call, nearest};
 use std::path::PathBuf;
 
@@ -53,6 +54,7 @@ impl Executor {
                 Ok(())
             }
             "dep" => self.code(&dependency(call), count, cell),
+            "export" => self.export(call, text, count, cell),
             "history" => {
                 let cells = self.cells.iter().filter(|(number, _)| *number < count);
                 let list: String = cells
@@ -181,6 +183,19 @@ impl Executor {
             .unwrap_or_default()
     }
 
+    fn export(&self, call: &Call, folder: &str, count: usize, cell: &str) -> Result<(), Report> {
+        if folder.is_empty() {
+            let message = "%export needs DIR".to_owned();
+            return Err(wrong(call, "", message, call.magic().usage, count, cell));
+        }
+        let ran: Vec<&str> = self.succeeded.iter().map(|at| self.cells[*at].1.as_str()).collect();
+        let to = self.folder().join(folder);
+        let said = crate::export::export(&self.ground.home, &self.ground.session.path, &ran, &to)
+            .map_err(|(message, hint)| wrong(call, folder, message, &hint, count, cell))?;
+        self.say(&said);
+        Ok(())
+    }
+
     fn opt(&mut self, call: &Call, level: &str, count: usize, cell: &str) -> Result<(), Report> {
         let session = &self.ground.session.path;
         if level.is_empty() {
@@ -259,39 +274,6 @@ fn drop_all(names: &[String]) -> String {
         .collect()
 }
 
-/// `:dep` in the form of Cargo.toml.
-fn dependency(call: &Call) -> String {
-    let text = call.arguments.first().map(String::as_str).unwrap_or_default();
-    // As in Cargo.toml, or `name@1.0` as for `cargo add`.
-    let (name, version) = match text.split_once('=') {
-        Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
-        None => match text.split_once('@') {
-            Some((name, version)) => (name, Some(version)),
-            None => (text, None),
-        },
-    };
-    if version.is_some_and(|version| version.starts_with('{')) {
-        return format!(":dep {text}\n");
-    }
-    let mut parts = Vec::new();
-    for (flag, key) in [("--path", "path"), ("--git", "git")] {
-        if let Some(value) = call.value(flag) {
-            parts.push(format!("{key} = {value:?}"));
-        }
-    }
-    if let Some(version) = version.or(parts.is_empty().then_some("*")) {
-        parts.push(format!("version = {version:?}"));
-    }
-    if let Some(features) = call.value("--features") {
-        let list: Vec<String> = features
-            .split(',')
-            .map(|feature| format!("{:?}", feature.trim()))
-            .collect();
-        parts.push(format!("features = [{}]", list.join(", ")));
-    }
-    format!(":dep {name} = {{ {} }}\n", parts.join(", "))
-}
-
 fn defines_main(code: &str) -> bool {
     syn::parse_file(code).is_ok_and(|file| {
         file.items
@@ -363,24 +345,6 @@ mod tests {
         match magic::split(cell).unwrap().remove(0) {
             magic::Piece::InTurn(call) => call,
             other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_dependency_is_written_as_cargo_wants_it() {
-        for (cell, dep) in [
-            ("%dep rand", ":dep rand = { version = \"*\" }\n"),
-            ("%dep rand@0.9", ":dep rand = { version = \"0.9\" }\n"),
-            ("%dep rand=0.9", ":dep rand = { version = \"0.9\" }\n"),
-            ("%dep rand = \"0.9\"", ":dep rand = { version = \"0.9\" }\n"),
-            (
-                "%dep rand@0.9 --features small_rng,std",
-                ":dep rand = { version = \"0.9\", features = [\"small_rng\", \"std\"] }\n",
-            ),
-            ("%dep mine --path ../mine", ":dep mine = { path = \"../mine\" }\n"),
-            ("%dep x = { version = \"1\" }", ":dep x = { version = \"1\" }\n"),
-        ] {
-            assert_eq!(dependency(&call(cell)), dep, "{cell}");
         }
     }
 

@@ -37,6 +37,14 @@ fn dependencies_point_one_way() {
             "lightcell-pickle",
             [&jupyter[..], &torch[..], &["evcxr", "serde", "lightcell"]].concat(),
         ),
+        (
+            "lightcell-ipynb",
+            [&jupyter[..], &torch[..], &["evcxr", "lightcell"]].concat(),
+        ),
+        (
+            "lightcell-program",
+            [&jupyter[..], &["evcxr", "plotters", "syn"]].concat(),
+        ),
         ("lightcell-gpu", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-plot", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell", [&jupyter[..], &["evcxr", "plotters"]].concat()),

@@ -363,6 +363,8 @@ static LINE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 fn input(into: &mut [u8]) -> isize {
     let mut line = LINE.lock().unwrap_or_else(PoisonError::into_inner);
     if line.is_empty() {
+        // The question that `print!` asked stands in Rust's buffer until its line ends.
+        let _ = std::io::Write::flush(&mut std::io::stdout());
         let (prompt, password) = {
             let mut state = state();
             state.prompt.take().unwrap_or_default()

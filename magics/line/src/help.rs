@@ -42,6 +42,34 @@ pub fn lsmagic() -> String {
     text
 }
 
+/// The documentation's page of a magic: what `%name?` shows, and the flags as a table.
+pub fn page_of(magic: &Magic) -> String {
+    let text = page(magic);
+    let (head, _) = text.split_once("\nFlags:\n").unwrap_or((&text, ""));
+    let percent = if magic.takes == crate::table::Takes::Cell {
+        "%%"
+    } else {
+        "%"
+    };
+    let mut out = format!(
+        "# {percent}{}\n\n<!-- Made from the text of `{percent}{}?`. -->\n\n```text\n{}\n```\n",
+        magic.name,
+        magic.name,
+        head.trim_end()
+    );
+    if !magic.flags.is_empty() {
+        out.push_str("\n| flag | default | meaning |\n|---|---|---|\n");
+    }
+    for flag in magic.flags {
+        let names: Vec<_> = std::iter::once(flag.name)
+            .chain(flag.aliases.iter().copied())
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let _ = writeln!(out, "| {} | {} | {} |", names.join(", "), flag.default, flag.about);
+    }
+    out
+}
+
 /// The table as Markdown, for the documentation.
 pub fn markdown() -> String {
     let mut text = String::new();

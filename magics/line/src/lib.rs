@@ -19,7 +19,7 @@ mod table;
 
 pub use call::{Call, MagicError, Piece, split};
 pub use fit::{FitCall, FitOptions, Subject};
-pub use help::{Completion, complete, help, lsmagic, markdown};
+pub use help::{Completion, complete, help, lsmagic, markdown, page_of};
 pub use models::{ModelCall, Work};
 pub use table::{Flag, Kind, Magic, SETTINGS, Side, TABLE, Takes, magic};
 

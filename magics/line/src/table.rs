@@ -159,6 +159,16 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    Magic {
+        name: "export",
+        summary: "make a program of the notebook",
+        usage: "%export DIR",
+        about: "A Cargo project in the folder DIR that trains as the notebook does: its cells, the sources of the training library, the files that the cells name. `--help` of the program lists hyperparameters and the flags of %fit. The notebook is taken as it was saved last.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
     fit::FIT,
     Magic {
         name: "gpu",

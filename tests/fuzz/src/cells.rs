@@ -237,7 +237,11 @@ pub fn flags(data: &[u8]) {
         let value = match flag.kind {
             Kind::Switch => String::new(),
             Kind::Count | Kind::CountOrNone | Kind::Int => number.to_string(),
-            Kind::Number | Kind::Limit => format!("{}", f64::from(number) / 1000.0),
+            Kind::Number | Kind::Real | Kind::Numbers | Kind::Limit => format!("{}", f64::from(number) / 1000.0),
+            Kind::Bool => number.is_multiple_of(2).to_string(),
+            Kind::Time => format!("00:{:02}:{:02}:00", number % 24, number % 60),
+            Kind::Schedule => format!("0:{}", number + 1),
+            Kind::OneOf(words) | Kind::SomeOf(words) => words[number as usize % words.len()].to_owned(),
             Kind::Text => word(&mut from),
         };
         flags.push((flag.name, value));

@@ -1,0 +1,131 @@
+// A notebook in a front end, driven as a user does: menus, keys, the mouse. Nothing here waits for a time to pass, only for
+// what is to be seen; every wait has a limit that only a hang reaches.
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+const LIMIT = 240_000;
+
+/** A word of the environment that the Rust test sets. */
+export function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run these tests with \`cargo selftest\``);
+  return value;
+}
+
+const { chromium } = createRequire(join(required('LIGHTCELL_TEST_BROWSER'), 'index.js'))('playwright-core');
+
+export class FrontEnd {
+  /** `name` is how screenshots are called, `path` what stands before a notebook's name in the address. */
+  static async open({ name, path, notebook }) {
+    const browser = await chromium.launchPersistentContext(join(required('LIGHTCELL_TEST_FOLDER'), `profile-${name}`), {
+      executablePath: required('LIGHTCELL_TEST_CHROMIUM'),
+      headless: true,
+      viewport: { width: 1100, height: 900 },
+      args: [
+        '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+        '--disable-component-update', '--disable-sync',
+      ],
+    });
+    const page = browser.pages()[0] ?? (await browser.newPage());
+    page.setDefaultTimeout(LIMIT);
+    const front = new FrontEnd();
+    Object.assign(front, { browser, page, name, count: 0 });
+    page.on('dialog', (dialog) => dialog.accept());
+    const [server, token] = [required('LIGHTCELL_TEST_SERVER'), required('LIGHTCELL_TEST_TOKEN')];
+    await page.goto(`${server}/${path}/${notebook}?token=${token}`);
+    await front.ready();
+    return front;
+  }
+
+  /** The notebook is open and its kernel waits. */
+  async ready() {
+    await this.page.locator('.jp-NotebookPanel .jp-CodeCell .cm-line span', { hasText: /^let$/ }).first().waitFor();
+    await this.idle();
+  }
+
+  /** The kernel's state, as the front end has heard of it and as its toolbar shows it. */
+  async state(state) {
+    await this.page.waitForFunction(
+      (state) => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === state,
+      state,
+    );
+    await this.page.waitForSelector(`.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="${state}"]`);
+  }
+
+  idle() {
+    return this.state('idle');
+  }
+
+  /** Chooses from the menu bar: the menu, then the text its item begins with. */
+  async menu(menu, item) {
+    await this.page.locator('.lm-MenuBar-itemLabel', { hasText: new RegExp(`^${menu}$`) }).click();
+    await this.page.locator('.lm-Menu-itemLabel', { hasText: item }).first().click();
+  }
+
+  /** Opens a new cell at the end and types into it. */
+  async type(code) {
+    await this.page.evaluate(() => document.activeElement?.blur?.());
+    await this.page.locator('.jp-Notebook-footer').click();
+    const editor = this.cells().last().locator('.cm-content');
+    await editor.click();
+    // Typed keys would be completed with closing brackets.
+    await this.page.keyboard.insertText(code);
+    return this.cells().last();
+  }
+
+  cells() {
+    return this.page.locator('.jp-NotebookPanel .jp-CodeCell');
+  }
+
+  /** Runs the cell that was typed. */
+  run() {
+    return this.page.keyboard.press('Control+Enter');
+  }
+
+  /** Types a cell, runs it and waits for a text among its outputs. */
+  async result(code, text) {
+    const cell = await this.type(code);
+    await this.run();
+    await cell.locator('.jp-OutputArea-output', { hasText: text }).first().waitFor();
+    return cell;
+  }
+
+  /** The stop button of the toolbar. */
+  async stop() {
+    await this.page.locator('[data-command="notebook:interrupt-kernel"], [data-jp-item-name="interrupt"]').first().click();
+  }
+
+  /** Waits until a cell's plot has been seen in so many different states. */
+  async frames(cell, wanted) {
+    const id = `frames-${this.count++}`;
+    await cell.evaluate(
+      (node, [id, wanted]) => {
+        const seen = new Set();
+        const look = () => {
+          const svg = node.querySelector('.jp-OutputArea-output svg polyline, .jp-OutputArea-output svg path');
+          const all = node.querySelector('.jp-OutputArea-output svg');
+          if (svg && all) seen.add(all.innerHTML);
+          node.setAttribute('data-frames', seen.size);
+          if (seen.size >= wanted) node.setAttribute('data-seen', id);
+        };
+        new MutationObserver(look).observe(node, { childList: true, subtree: true, characterData: true });
+        look();
+      },
+      [id, wanted],
+    );
+    await this.page.waitForSelector(`[data-seen="${id}"]`, { state: 'attached' });
+  }
+
+  async shot(what) {
+    const file = join(required('LIGHTCELL_TEST_SCREENSHOTS'), `${this.name}-${what}.png`);
+    await this.page.screenshot({ path: file });
+  }
+
+  close() {
+    return this.browser.close();
+  }
+}
+
+export function check(condition, what) {
+  if (!condition) throw new Error(what);
+}

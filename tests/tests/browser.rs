@@ -1,0 +1,191 @@
+//! Front ends as a user has them: JupyterLab and Notebook 7 in Chromium, the console, nbconvert's page.
+//!
+//! The browser is driven by `tests/browser/*.mjs`; what it saw lies in the folder that `cargo selftest` names at its end.
+
+use lightcell_tests::{Scratch, file, python, required};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const TOKEN: &str = "lightcell-tests";
+/// Only a hang reaches it.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A Jupyter server with the quickstart in its folder.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(app: &str, folder: &Path) -> Server {
+        let mut command = Command::new(python());
+        command
+            .args(["-m", app, "--no-browser", "--allow-root"])
+            .arg(format!("--IdentityProvider.token={TOKEN}"))
+            .arg("--ServerApp.port=0")
+            .arg(format!("--ServerApp.root_dir={}", folder.join("work").display()));
+        // No question about news; the page tells the test its state.
+        let news = folder.join("settings/@jupyterlab/apputils-extension");
+        std::fs::create_dir_all(&news).unwrap();
+        let no = r#"{"fetchNews": "false", "checkForUpdates": false}"#;
+        std::fs::write(news.join("notification.jupyterlab-settings"), no).unwrap();
+        let app = serde_json::json!({"expose_app_in_browser": true});
+        let config = serde_json::json!({"LabApp": app, "JupyterNotebookApp": app});
+        std::fs::create_dir_all(folder.join("config")).unwrap();
+        for name in ["lab", "notebook"] {
+            let file = folder.join(format!("config/jupyter_{name}_config.json"));
+            std::fs::write(file, config.to_string()).unwrap();
+        }
+        // Nothing of the user's: settings, recent files, extensions.
+        for (name, sub) in [
+            ("JUPYTER_CONFIG_DIR", "config"),
+            ("JUPYTER_RUNTIME_DIR", "runtime"),
+            ("JUPYTERLAB_SETTINGS_DIR", "settings"),
+            ("JUPYTERLAB_WORKSPACES_DIR", "workspaces"),
+        ] {
+            command.env(name, folder.join(sub));
+        }
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let (send, lines) = mpsc::channel();
+        // Reads to the end: a server whose log nobody reads would come to a stop.
+        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+        let mut seen = String::new();
+        let address = loop {
+            let line = lines
+                .recv_timeout(LIMIT)
+                .unwrap_or_else(|_| panic!("no server:\n{seen}"));
+            if let Some((_, rest)) = line.split_once("http://")
+                && let Some((address, _)) = rest.split_once('/')
+            {
+                break format!("http://{address}");
+            }
+            seen += &format!("{line}\n");
+        };
+        Server { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends its kernels then.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// The quickstart without outputs, and with a run that is long enough to be seen on any machine.
+fn work(folder: &Path) {
+    let text = std::fs::read_to_string(file("../notebooks/quickstart.ipynb")).unwrap();
+    let mut notebook: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for cell in notebook["cells"].as_array_mut().unwrap() {
+        if cell["cell_type"] == "code" {
+            cell["outputs"] = serde_json::json!([]);
+            cell["execution_count"] = serde_json::Value::Null;
+        }
+    }
+    let more = notebook.to_string().replace("--epochs 60 ", "--max-time 00:00:00:04 ");
+    assert_ne!(more, notebook.to_string());
+    std::fs::create_dir_all(folder.join("work/data")).unwrap();
+    std::fs::write(folder.join("work/quickstart.ipynb"), more).unwrap();
+    let digits = "data/digits.csv.gz";
+    std::fs::copy(file("../notebooks").join(digits), folder.join("work").join(digits)).unwrap();
+}
+
+fn screenshots() -> PathBuf {
+    let folder = required("LIGHTCELL_TEST_SCREENSHOTS");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn tour(name: &str, app: &str, path: &str) {
+    let scratch = Scratch::new(&format!("browser-{name}"));
+    work(&scratch.0);
+    let server = Server::start(app, &scratch.0);
+    let mut node = Command::new("node");
+    node.arg(file("browser/tour.mjs"))
+        .env("LIGHTCELL_TEST_FRONT_END", name)
+        .env("LIGHTCELL_TEST_PATH", path)
+        .env("LIGHTCELL_TEST_SERVER", &server.address)
+        .env("LIGHTCELL_TEST_TOKEN", TOKEN)
+        .env("LIGHTCELL_TEST_FOLDER", &scratch.0)
+        .env("LIGHTCELL_TEST_BROWSER", required("LIGHTCELL_TEST_BROWSER"))
+        .env("LIGHTCELL_TEST_CHROMIUM", required("LIGHTCELL_TEST_CHROMIUM"))
+        .env("LIGHTCELL_TEST_SCREENSHOTS", screenshots());
+    let out = node.output().unwrap();
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+#[test]
+fn jupyterlab_in_a_browser() {
+    tour("lab", "jupyterlab", "lab/tree");
+}
+
+#[test]
+fn notebook_7_in_a_browser() {
+    tour("notebook", "notebook", "notebooks");
+}
+
+#[test]
+fn jupyter_console_runs_cells_and_trains() {
+    let scratch = Scratch::new("console");
+    let mut console = Command::new(python())
+        .args(["-m", "jupyter_console", "--simple-prompt", "--kernel", "lightcell"])
+        .current_dir(&scratch.0)
+        .env("JUPYTER_CONFIG_DIR", &scratch.0)
+        .env("JUPYTER_RUNTIME_DIR", scratch.0.join("runtime"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let readme = std::fs::read_to_string(file("../README.md")).unwrap();
+    let blocks = readme.split("```rust\n").skip(1);
+    let cells = blocks.filter_map(|rest| rest.split_once("```").map(|(code, _)| code));
+    let mut typed: String = cells.map(console_cell).collect();
+    typed += "println!(\"{}{}\", \"all \", \"seen\")\n";
+    console.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let mut text = String::new();
+    console.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    console.wait().unwrap();
+    for part in ["[████████████████████████] done: 5 epochs", "(5, true)", "all seen"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// The simple prompt takes cells of one line.
+fn console_cell(code: &str) -> String {
+    code.lines().map(str::trim).collect::<Vec<_>>().join(" ") + "\n"
+}
+
+#[test]
+fn nbconvert_shows_rust_in_colour_and_the_run() {
+    let scratch = Scratch::new("html");
+    let out = Command::new(python())
+        .args(["-m", "nbconvert", "--to", "html", "--output-dir"])
+        .arg(&scratch.0)
+        .arg(file("../notebooks/quickstart.ipynb"))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let page = std::fs::read_to_string(scratch.0.join("quickstart.html")).unwrap();
+    // Classes of pygments' lexer for Rust: a keyword, a string, a number, a type.
+    for part in [
+        "<span class=\"kd\">let</span>",
+        "<span class=\"s\">",
+        "<span class=\"mf\">16.0</span>",
+        "role=\"progressbar\"",
+        "<svg",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
