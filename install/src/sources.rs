@@ -54,14 +54,14 @@ pub fn sync(place: &Place, tch: &Tch) -> Result<PathBuf> {
         ui::already("sources", "the installation's own");
         return Ok(to);
     }
-    let count = copy(&from, &to)?;
+    let count = copy(&from, &to, tch)?;
     notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
     ui::already("sources", &format!("{count} files in {}", to.display()));
     Ok(to)
 }
 
-/// Makes a folder the sources' copy; gives the number of files.
-pub fn copy(from: &Path, to: &Path) -> Result<usize> {
+/// Makes a folder the sources' copy, with this tch; gives the number of files.
+pub fn copy(from: &Path, to: &Path, tch: &Tch) -> Result<usize> {
     let mut wanted = BTreeSet::new();
     for part in PARTS {
         list(from, Path::new(part), &mut wanted)?;

@@ -138,7 +138,8 @@ fn pack(
     into: std::process::ChildStdin,
 ) -> Result<()> {
     // As set-up copies them: without build output and the repository's history.
-    crate::sources::copy(sources, &staged.join("src"))?;
+    // Which tch it needs is for the set-up there to say.
+    crate::sources::copy(sources, &staged.join("src"), crate::tch::DEFAULT)?;
     std::fs::create_dir_all(staged.join("bin"))?;
     let me = std::env::current_exe().context("cannot find this program")?;
     std::fs::copy(me, staged.join("bin/lightcell"))?;
