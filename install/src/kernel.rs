@@ -67,10 +67,11 @@ fn stamp_of(sources: &Path) -> Result<String> {
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
-        file.strip_prefix(sources).unwrap_or(&file).hash(&mut hasher);
-        std::fs::read(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?
-            .hash(&mut hasher);
+        let name = file.strip_prefix(sources).unwrap_or(&file);
+        name.hash(&mut hasher);
+        let content = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Whichever tch the lock names: the kernel has none.
+        crate::tch::DEFAULT.named_in(name, content).hash(&mut hasher);
     }
     Ok(format!("{:016x}", hasher.finish()))
 }

@@ -2,7 +2,7 @@
 
 use crate::place::{self, Place, Setup, on_path, output};
 use crate::ui::{self, Step, problem};
-use crate::{jupyter, setup, sources};
+use crate::{jupyter, oracles, setup, sources, tch};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -48,8 +48,12 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
 /// Runs everything; with `full`, installs what is needed, and a skip is a failure.
 pub fn run(full: bool) -> Result<ExitCode> {
     let place = Place::find()?;
-    let root = sources::root(&place)?;
     let installed = setup::run(None)?;
+    // With another tch than the sources name, they are tested where they name it.
+    let root = match tch::of(&installed.libtorch.version) {
+        Some(needed) if needed == tch::DEFAULT => sources::root(&place)?,
+        _ => installed.src.clone(),
+    };
     let python = python(&place, &installed, full)?;
     let found = Found {
         kernel_test: python.as_deref().is_some_and(|python| imports(python, KERNEL_TEST)),
@@ -57,6 +61,17 @@ pub fn run(full: bool) -> Result<ExitCode> {
         python,
     };
     let skips = skips(&found);
+    // PyTorch itself, with whose numbers ours are compared; without it those in the repository serve, made by the same
+    // scripts.
+    let pytorch = match full {
+        true => Some(oracles::environment(&place, &root)?),
+        false => None,
+    };
+    let made = pytorch
+        .as_deref()
+        .map(|python| oracles::make(&place, &root, python))
+        .transpose()?;
+    let (make, numbers) = made.map_or((None, None), |(make, numbers)| (Some(make), Some(numbers)));
     let cargo = |args: &[&str]| {
         let mut command = Command::new(&installed.cargo);
         // Behind the subcommand: clippy and fmt are programs of their own, and cargo keeps what stands before to itself.
@@ -76,6 +91,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
         for (name, value) in [
             ("LIGHTCELL_TEST_PYTHON", &found.python),
             ("LIGHTCELL_TEST_MNIST", &found.mnist),
+            ("LIGHTCELL_ORACLES", &numbers),
         ] {
             match value {
                 Some(path) => command.env(name, path),
@@ -85,7 +101,11 @@ pub fn run(full: bool) -> Result<ExitCode> {
         command
     };
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let mut steps: Vec<(&str, Duration, Command)> = vec![
+    let mut steps: Vec<(&str, Duration, Command)> = Vec::new();
+    if let Some(make) = make {
+        steps.push(("PyTorch's and Lightning's numbers, made anew", minutes(10), make));
+    }
+    steps.extend([
         ("format", minutes(2), cargo(&["fmt", "--check"])),
         (
             "clippy",
@@ -113,7 +133,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
                 "lightcell-tests",
             ]),
         ),
-    ];
+    ]);
     if found.python.is_some() {
         let mut args = vec!["test", "--release", "--locked", "-p", "lightcell-tests", "--"];
         // Each starts kernels, which compile.
@@ -132,6 +152,9 @@ pub fn run(full: bool) -> Result<ExitCode> {
         if end != End::Ok {
             failed.push(name);
         }
+    }
+    if let Some(python) = &pytorch {
+        ui::note(&oracles::compared(python, &installed.libtorch));
     }
     for (what, _) in &skips {
         ui::note(&format!("skipped: {what} (`--full` installs it)"));

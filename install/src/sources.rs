@@ -2,6 +2,7 @@
 //! when the clone is gone. A file that did not change keeps its time, or cargo would compile the store anew.
 
 use crate::place::{self, Place};
+use crate::tch::{self, Tch};
 use crate::ui;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -31,8 +32,9 @@ fn is_ours(folder: &Path) -> bool {
 }
 
 /// What is copied. The rest of the workspace comes along because its manifest names it.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "Cargo.toml",
+    "rustfmt.toml",
     "Cargo.lock",
     ".cargo",
     "kernel",
@@ -42,10 +44,11 @@ const PARTS: [&str; 8] = [
     "notebooks",
 ];
 
-/// Brings the copy up to date.
-pub fn sync(place: &Place) -> Result<PathBuf> {
+/// Brings the copy up to date, with this tch.
+pub fn sync(place: &Place, tch: &Tch) -> Result<PathBuf> {
     let (from, to) = (root(place)?, place.join("src"));
     if from == to {
+        name_tch(&to, tch)?;
         // Without the clone; what was deleted from the notebooks still comes back.
         notebooks(&to.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
         ui::already("sources", "the installation's own");
@@ -64,7 +67,7 @@ pub fn sync(place: &Place) -> Result<PathBuf> {
     for file in &wanted {
         let content =
             std::fs::read(from.join(file)).with_context(|| format!("cannot read {}", from.join(file).display()))?;
-        place::write(&to.join(file), &content)?;
+        place::write(&to.join(file), &tch.named_in(file, content))?;
     }
     for gone in there.difference(&wanted) {
         let _ = std::fs::remove_file(to.join(gone));
@@ -72,6 +75,16 @@ pub fn sync(place: &Place) -> Result<PathBuf> {
     notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
     ui::already("sources", &format!("{} files in {}", wanted.len(), to.display()));
     Ok(to)
+}
+
+/// Puts a version of tch in the place of another, in an installation without the clone.
+fn name_tch(root: &Path, tch: &Tch) -> Result<()> {
+    for file in tch::FILES.map(Path::new) {
+        let path = root.join(file);
+        let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        place::write(&path, &tch.named_in(file, content))?;
+    }
+    Ok(())
 }
 
 fn list(root: &Path, part: &Path, into: &mut BTreeSet<PathBuf>) -> Result<()> {

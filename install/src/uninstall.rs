@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 20] = [
     "bin",
     "src",
     "libtorch",
@@ -26,6 +26,7 @@ const PARTS: [&str; 19] = [
     "build",
     "demo",
     "testenv",
+    "oracles",
     "testdata",
     "history.jsonl",
     "setup.json",

@@ -79,7 +79,7 @@ pub struct Span {
 }
 
 /// What can stand at a position.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Completion {
     /// Text to put in.
     pub text: String,

@@ -14,6 +14,7 @@ use crate::publish::{self, Parent, Publisher};
 use crate::report::{Cell, Report};
 use crate::session::Session;
 use crate::stdin::Stdin;
+use crate::understudy::Understudy;
 use crate::worker::Link;
 use jupyter_protocol::ExecutionCount;
 use jupyter_protocol::messaging::{ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyStatus};
@@ -63,6 +64,8 @@ pub struct Shared {
     pub received: AtomicU64,
     /// Crates that a cell's `:dep` compiles.
     pub adding: std::sync::Mutex<Adding>,
+    /// Completes while a cell runs.
+    pub understudy: Understudy,
     /// What was typed.
     pub history: std::sync::Mutex<crate::history::History>,
 }
@@ -98,6 +101,9 @@ impl Shared {
 
 /// What came of a text: evcxr's own outputs or its failure, what the worker said, and the variables before.
 type Evaluated = (Result<Vec<(String, String)>, Failure>, Said, Vec<(String, String)>);
+
+/// Nothing is asked for as long as this: there is time for what costs the next cell some milliseconds.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// What `main` has found out before.
 pub struct Ground {
@@ -153,6 +159,8 @@ pub fn run(shared: Arc<Shared>, ground: Result<Ground, String>, jobs: mpsc::Rece
         .take()
         .or_else(|| jobs.try_recv().ok())
         .or_else(|| executor.warm_up(&jobs))
+        .or_else(|| jobs.recv_timeout(PAUSE).ok())
+        .or_else(|| executor.rest())
         .or_else(|| jobs.recv().ok())
     {
         executor.job(job);
@@ -213,13 +221,17 @@ fn refuse(shared: &Shared, job: Job, reason: &str) {
     };
     let count = shared.count_cell(&request);
     shared.publisher.status(ExecutionState::Busy, &parent);
-    let (evalue, hint) = reason
-        .split_once("\nhint: ")
-        .unwrap_or((reason, "`lightcell doctor` says what is missing"));
-    let report = Report::plain("SetupError", evalue, Some(hint));
+    let report = unable(reason);
     shared.publisher.error(&report, &parent);
     shared.reply(failed(count, &report), &parent);
     shared.publisher.status(ExecutionState::Idle, &parent);
+}
+
+fn unable(reason: &str) -> Report {
+    let (evalue, hint) = reason
+        .split_once("\nhint: ")
+        .unwrap_or((reason, "`lightcell doctor` says what is missing"));
+    Report::plain("SetupError", evalue, Some(hint))
 }
 
 fn failed(count: usize, report: &Report) -> ExecuteReply {
@@ -241,10 +253,16 @@ impl Executor {
         let begun = std::time::Instant::now();
         self.ground.session.show_std(&self.ground.rustc);
         let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
-        self.engine.furnish(&self.ground.session, Some(&self.store), &stubs)?;
+        self.shared.now.lock().loading = true;
+        let loaded = self.engine.furnish(&self.ground.session, Some(&self.store), &stubs);
         self.listener.sync();
-        self.shared.now.lock().said = Said::default();
+        {
+            let mut state = self.shared.now.lock();
+            (state.loading, state.phase, state.said) = (false, Phase::Idle, Said::default());
+        }
+        loaded?;
         self.furnished = true;
+        self.shared.understudy.renew(&mut self.engine);
         tracing::info!("library loaded in {:?}", begun.elapsed());
         Ok(())
     }
@@ -263,22 +281,25 @@ impl Executor {
         let job = jobs.try_recv().ok();
         if job.is_none() {
             self.engine.warm_up();
+            // A copy of a warm analyser answers sooner.
+            self.shared.understudy.forget();
             tracing::info!("the analyser is warm");
         }
         job
     }
 
+    /// Prepares for what may be asked while the next cell runs; there is never a job.
+    fn rest(&mut self) -> Option<Job> {
+        self.shared.understudy.renew(&mut self.engine);
+        None
+    }
+
     fn job(&mut self, job: Job) {
-        let needs_library = |job: &Job| match job {
-            Job::Execute { request, .. } => !crate::early::is_simple(&request.code),
-            Job::Complete { .. } | Job::Inspect { .. } => true,
-        };
-        if !self.furnished
-            && needs_library(&job)
+        // A cell that needs the library loads it itself, so that it is busy and can be stopped meanwhile.
+        if !matches!(job, Job::Execute { .. })
             && let Err(error) = self.furnish()
         {
             tracing::error!("{error:#}");
-            refuse(&self.shared, job, &format!("{error:#}"));
             return;
         }
         match job {
@@ -304,6 +325,7 @@ impl Executor {
         let shared = self.shared.clone();
         shared.publisher.status(ExecutionState::Busy, &parent);
         if number <= self.abort {
+            shared.now.lock().begun = number;
             let reply = ExecuteReply {
                 status: ReplyStatus::Aborted,
                 execution_count: ExecutionCount::new(shared.count.load(Ordering::SeqCst)),
@@ -321,14 +343,25 @@ impl Executor {
             state.silent = request.silent;
             state.allow_stdin = request.allow_stdin;
             state.executing = true;
-            (state.fitting, state.stopping, state.interrupted) = (false, false, false);
+            (state.fitting, state.stopping) = (false, false);
+            state.begun = number;
+            state.interrupted = false;
         }
         if !request.silent {
             shared.publisher.input(&request.code, count, &parent);
         }
         self.cells.push((count, request.code.clone()));
         let mut payload = Vec::new();
-        let result = self.pieces(&request.code, count, &parent, &mut payload);
+        let ready = self.furnish_for(&request.code);
+        let stopped = number <= shared.now.lock().stopped_before;
+        let result = match ready {
+            _ if stopped => Err(Report::build_stopped()),
+            Ok(()) => self.pieces(&request.code, count, &parent, &mut payload),
+            Err(error) => {
+                tracing::error!("{error:#}");
+                Err(unable(&format!("{error:#}")))
+            }
+        };
         shared.stdin.forget();
         {
             let mut names: Vec<String> = self.engine.variables().into_iter().map(|(name, _)| name).collect();
@@ -358,6 +391,14 @@ impl Executor {
         shared.publisher.status(ExecutionState::Idle, &parent);
     }
 
+    /// Loads the training library for a cell that cannot do without it.
+    fn furnish_for(&mut self, code: &str) -> anyhow::Result<()> {
+        if crate::early::is_simple(code) {
+            return Ok(());
+        }
+        self.furnish()
+    }
+
     fn pieces(&mut self, code: &str, count: usize, parent: &Parent, payload: &mut Vec<Payload>) -> Result<(), Report> {
         for piece in magic::split(code).map_err(|error| magic::report(&error, count, code))? {
             match piece {
@@ -377,6 +418,7 @@ impl Executor {
         let (engine, listener) = engine(&self.shared, &self.ground, &self.store)?;
         self.engine = engine;
         self.listener = listener;
+        self.shared.understudy.forget();
         self.items.worker_is_new();
         let stubs = crate::stubs::folder(&self.ground.home, &self.ground.rustc)?;
         self.libraries = libraries::Libraries::new(&self.ground.session.path, &stubs);

@@ -175,7 +175,7 @@ impl Ears {
                 if state.interrupted {
                     // Stop was pressed while the build ended.
                     drop(state);
-                    self.now.interrupt();
+                    self.now.interrupt(0);
                 }
             }
             Kind::CellEnd => {

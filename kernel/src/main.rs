@@ -31,6 +31,7 @@ mod settings;
 mod stdin;
 mod stubs;
 mod turn;
+mod understudy;
 mod words;
 mod worker;
 
@@ -154,6 +155,7 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         count: 0.into(),
         received: 0.into(),
         adding: Default::default(),
+        understudy: Default::default(),
         history: std::sync::Mutex::new(history),
     };
     (

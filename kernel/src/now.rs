@@ -50,6 +50,12 @@ pub struct State {
     pub interrupted: bool,
     /// What the worker said about the cell.
     pub said: Said,
+    /// The training library is being loaded, which nothing stops: the cell that waits for it is stopped then.
+    pub loading: bool,
+    /// The number of the newest cell that was begun.
+    pub begun: u64,
+    /// Cells up to this number were stopped before their code could begin.
+    pub stopped_before: u64,
     /// Names that can be offered while a cell runs.
     pub names: Vec<String>,
 }
@@ -86,14 +92,23 @@ impl Now {
         self.lock().parent.clone()
     }
 
-    /// The stop button. Returns what it did, for the log.
-    pub fn interrupt(self: &std::sync::Arc<Self>) -> &'static str {
+    /// The stop button, when this many cells were asked for. Returns what it did, for the log.
+    pub fn interrupt(self: &std::sync::Arc<Self>, received: u64) -> &'static str {
         let mut state = self.lock();
+        if state.loading {
+            state.stopped_before = received;
+            return "end the cell that waits for the library";
+        }
         match state.phase {
             // Before its build or between two of its parts: the next part does not begin.
             Phase::Idle if state.executing => {
                 state.interrupted = true;
                 "end the cell before its next part"
+            }
+            // It waits, for a kernel that still starts.
+            Phase::Idle if received > state.begun => {
+                state.stopped_before = received;
+                "end the cell that waits"
             }
             Phase::Idle => "nothing runs",
             Phase::Building => {
@@ -131,7 +146,7 @@ impl Now {
                     _ => return,
                 }
             }
-            for pid in descendants(std::process::id() as i32, is_worker) {
+            for pid in descendants(std::process::id() as i32, is_no_build) {
                 signal(pid, libc::SIGKILL);
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -144,10 +159,11 @@ fn signal(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// The worker and all it started are left out when a build is stopped.
-fn is_worker(pid: i32) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/exe"))
-        .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
+/// The worker and all it started are left out when a build is stopped, and so is the copy that completes.
+fn is_no_build(pid: i32) -> bool {
+    crate::understudy::is(pid)
+        || std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|exe| exe.file_name().is_some_and(|name| name == "lightcell-worker"))
 }
 
 /// All processes below this one, without those (and what is below them) for which `skip` holds.

@@ -92,7 +92,7 @@ pub fn worker(home: &Home, rustc: &Rustc, progress: &mut dyn FnMut(Progress)) ->
     for symbol in EXPORTED {
         command.args(["-C", &format!("link-arg=-Wl,--export-dynamic-symbol={symbol}")]);
     }
-    let total = 3;
+    let total = 6;
     let mut done = 0;
     run_cargo(command, |krate| {
         done += 1;

@@ -468,4 +468,63 @@ mod tests {
             assert_eq!(rewrite_new(cell).text, cell);
         }
     }
+
+    /// Cells put together at random from what is rewritten and what is not: the result is Rust again, line by line, and
+    /// each character can be found by the column that the compiler would name.
+    #[test]
+    fn whatever_is_rewritten_is_rust_and_keeps_its_places() {
+        const PARTS: [&str; 14] = [
+            "impl Größe { fn new() -> Self { Self } const N: u8 = 1; pub fn two(&self) {} }",
+            "impl Show for P {\n    fn show(&self) {}\n}",
+            "static COUNT: AtomicU32 = AtomicU32::new(0);",
+            "static mut LAST: Option<P> = None;",
+            "fn counted() -> u32 { static N: AtomicU32 = AtomicU32::new(0); N.fetch_add(1, SeqCst) }",
+            "thread_local! { static HERE: Cell<u8> = const { Cell::new(1) }; }",
+            "macro_rules! point { ($name:ident) => { struct $name; }; }",
+            "point!(Größe);",
+            "struct P { x: f64 }",
+            "let größe = \"impl { static\"; /* \u{1d54f} */",
+            "println!(\"{}\", COUNT.load(SeqCst));",
+            "mod inner { pub static DEEP: u8 = 1; impl super::P { pub fn deep() {} } }",
+            "if true { fn local() { static L: u8 = 0; } }",
+            "// impl X {}\n",
+        ];
+        let mut seed = 0x5eed_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below as u64) as usize
+        };
+        let mut items = Items::default();
+        for round in 0..2000 {
+            if round % 50 == 0 {
+                items = Items::default();
+            }
+            let mut cell = String::new();
+            for _ in 0..=random(5) {
+                cell += PARTS[random(PARTS.len())];
+                cell += ["\n", " ", "\n\n    "][random(3)];
+            }
+            let rewritten = rewrite(&cell, &items, &[]);
+            let parsed = |text: &str| syn::parse::Parser::parse_str(syn::Block::parse_within, text);
+            assert!(parsed(&cell).is_ok(), "{cell}");
+            if let Err(error) = parsed(&rewritten.text) {
+                panic!("{error}: {cell}\n->\n{}", rewritten.text);
+            }
+            let pairs = cell.lines().zip(rewritten.text.lines());
+            assert_eq!(cell.lines().count(), rewritten.text.lines().count(), "{cell}");
+            for (line, (typed, new)) in (1..).zip(pairs) {
+                let mut found = vec![false; typed.chars().count()];
+                for (column, character) in (1..).zip(new.chars()) {
+                    let at = rewritten.column(line, column) - 1;
+                    if typed.chars().nth(at) == Some(character) {
+                        found[at] = true;
+                    }
+                }
+                assert!(!found.contains(&false), "line {line}: {typed}\n->\n{new}");
+            }
+            items.keep(rewritten);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use crate::complete;
 use crate::executor::{Job, Shared};
 use crate::magic;
+use crate::understudy::{About, Answer};
 use anyhow::{Context, Result};
 use jupyter_protocol::connection_info::ConnectionInfo;
 use jupyter_protocol::messaging::{
@@ -23,6 +24,10 @@ use zeromq::SocketRecv;
 
 /// Completion and inspection wait this long for the analyser before they answer with what is known anyway.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A front end that reads nothing for so long is not waited for again until it reads.
+const PATIENCE_WITH_READERS: Duration = Duration::from_secs(30);
+/// The same as [`PATIENCE`] while a cell runs.
+const PATIENCE_WHILE_BUSY: Duration = Duration::from_millis(450);
 
 /// Receiving ends of what others put into queues.
 pub struct Queues {
@@ -74,6 +79,7 @@ async fn publish(mut socket: KernelIoPubXPubConnection, mut queue: channel::Rece
         execution_state: ExecutionState::Starting,
     };
     let _ = socket.send(JupyterMessage::new(starting, None)).await;
+    let mut patience = PATIENCE_WITH_READERS;
     loop {
         tokio::select! {
             biased;
@@ -96,10 +102,13 @@ async fn publish(mut socket: KernelIoPubXPubConnection, mut queue: channel::Rece
             message = queue.recv() => {
                 let Some(message) = message else { return };
                 // A front end that stopped reading must not stop the others for good.
-                match tokio::time::timeout(Duration::from_secs(30), socket.send(message)).await {
-                    Ok(Ok(())) => {}
+                match tokio::time::timeout(patience, socket.send(message)).await {
+                    Ok(Ok(())) => patience = PATIENCE_WITH_READERS,
                     Ok(Err(error)) => tracing::warn!("iopub: {error}"),
-                    Err(_) => tracing::warn!("iopub: a front end does not read; a message was dropped"),
+                    Err(_) => {
+                        tracing::warn!("iopub: a front end does not read; a message was dropped");
+                        patience = Duration::from_millis(10);
+                    }
                 }
             }
         }
@@ -184,7 +193,10 @@ async fn control_requests((mut send, mut receive): (RouterSendConnection, Router
         shared.publisher.status_async(ExecutionState::Busy, &message).await;
         let (content, end): (Content, bool) = match &message.content {
             Content::InterruptRequest(_) => {
-                tracing::info!("interrupt: {}", shared.now.interrupt());
+                tracing::info!(
+                    "interrupt: {}",
+                    shared.now.interrupt(shared.received.load(Ordering::SeqCst))
+                );
                 (InterruptReply::new().into(), false)
             }
             Content::ShutdownRequest(request) => (
@@ -359,7 +371,14 @@ fn rustc_version() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-async fn completion(request: &CompleteRequest, shared: &Shared, jobs: &mpsc::Sender<Job>) -> CompleteReply {
+/// Asks the copy that answers while a cell runs. It goes on when its answer comes too late: the next one is quicker.
+async fn ask(shared: &Arc<Shared>, about: About, code: &str, offset: usize) -> Option<Answer> {
+    let (shared, code) = (shared.clone(), code.to_owned());
+    let asked = tokio::task::spawn_blocking(move || shared.understudy.ask(about, &code, offset));
+    tokio::time::timeout(PATIENCE_WHILE_BUSY, asked).await.ok()?.ok()?
+}
+
+async fn completion(request: &CompleteRequest, shared: &Arc<Shared>, jobs: &mpsc::Sender<Job>) -> CompleteReply {
     let code = &request.code;
     let offset = complete::byte_offset(code, request.cursor_pos);
     let in_characters = |start, end, matches| CompleteReply {
@@ -377,33 +396,39 @@ async fn completion(request: &CompleteRequest, shared: &Shared, jobs: &mpsc::Sen
         let state = shared.now.lock();
         (state.executing, state.names.clone())
     };
-    if !executing {
+    let found = if executing {
+        match ask(shared, About::Completions, code, offset).await {
+            Some(Answer::Completions(start, end, list)) => Some((start, end, list)),
+            _ => None,
+        }
+    } else {
         let (answer, found) = oneshot::channel();
         let _ = jobs.send(Job::Complete {
             code: code.clone(),
             offset,
             answer,
         });
-        if let Ok(Ok((start, end, list))) = tokio::time::timeout(PATIENCE, found).await {
-            let types: Vec<_> = list
-                .iter()
-                .map(|c| serde_json::json!({"text": c.text, "type": c.kind, "start": complete::characters(code, start), "end": complete::characters(code, end), "signature": c.label}))
-                .collect();
-            let mut matches: Vec<String> = Vec::new();
-            for completion in list {
-                if !matches.contains(&completion.text) {
-                    matches.push(completion.text);
-                }
+        tokio::time::timeout(PATIENCE, found).await.ok().and_then(Result::ok)
+    };
+    if let Some((start, end, list)) = found {
+        let types: Vec<_> = list
+            .iter()
+            .map(|c| serde_json::json!({"text": c.text, "type": c.kind, "start": complete::characters(code, start), "end": complete::characters(code, end), "signature": c.label}))
+            .collect();
+        let mut matches: Vec<String> = Vec::new();
+        for completion in list {
+            if !matches.contains(&completion.text) {
+                matches.push(completion.text);
             }
-            let mut reply = in_characters(start, end, matches);
-            reply.metadata.insert(
-                "_jupyter_types_experimental".to_owned(),
-                serde_json::Value::Array(types),
-            );
-            return reply;
         }
+        let mut reply = in_characters(start, end, matches);
+        reply.metadata.insert(
+            "_jupyter_types_experimental".to_owned(),
+            serde_json::Value::Array(types),
+        );
+        return reply;
     }
-    // A cell runs, and the analyser with it: what is known beats waiting.
+    // What is known beats waiting.
     let (start, word) = complete::word_before(code, offset);
     let mut matches: Vec<String> = if code[..start].ends_with('.') {
         Vec::new()
@@ -415,7 +440,7 @@ async fn completion(request: &CompleteRequest, shared: &Shared, jobs: &mpsc::Sen
     in_characters(start, offset, matches)
 }
 
-async fn inspection(request: &InspectRequest, shared: &Shared, jobs: &mpsc::Sender<Job>) -> InspectReply {
+async fn inspection(request: &InspectRequest, shared: &Arc<Shared>, jobs: &mpsc::Sender<Job>) -> InspectReply {
     let code = &request.code;
     // The whole word under the cursor, not only what is before it.
     let mut offset = complete::byte_offset(code, request.cursor_pos);
@@ -439,16 +464,28 @@ async fn inspection(request: &InspectRequest, shared: &Shared, jobs: &mpsc::Send
         reply.data = crate::publish::text(text);
         return reply;
     }
-    if word.is_empty() || shared.now.lock().executing {
+    if word.is_empty() {
         return reply;
     }
-    let (answer, found) = oneshot::channel();
-    let _ = jobs.send(Job::Inspect {
-        code: code.clone(),
-        offset,
-        answer,
-    });
-    if let Ok(Ok(Some((text, html)))) = tokio::time::timeout(PATIENCE, found).await {
+    let executing = shared.now.lock().executing;
+    let found = if executing {
+        match ask(shared, About::Documentation, code, offset).await {
+            Some(Answer::Documentation(found)) => found,
+            _ => None,
+        }
+    } else {
+        let (answer, found) = oneshot::channel();
+        let _ = jobs.send(Job::Inspect {
+            code: code.clone(),
+            offset,
+            answer,
+        });
+        tokio::time::timeout(PATIENCE, found)
+            .await
+            .ok()
+            .and_then(|found| found.ok().flatten())
+    };
+    if let Some((text, html)) = found {
         reply.found = true;
         reply.data = crate::publish::text_html(text, html);
     }

@@ -156,7 +156,16 @@ fn what_goes_wrong_is_said_and_nothing_is_lost() {
     );
     let cell = kernel.err("#[inline(never)]\nfn pick(i: usize) -> u8 {\n    [1, 2][i]\n}\npick(7)");
     assert!(
-        cell.traceback().contains("line 3\n   3 |     [1, 2][i]\n"),
+        cell.traceback().contains("line 3\n   3 |     [1, 2][i]\n  in pick\n"),
+        "{}",
+        cell.traceback()
+    );
+    // Functions of several cells, all loaded after the first panic; none of the standard library's.
+    kernel.ok("mod a {\n    #[inline(never)]\n    pub fn first(v: &[u8], at: usize) -> u8 {\n        v[at]\n    }\n}");
+    kernel.ok("#[inline(never)]\nfn second(at: usize) -> u8 {\n    a::first(&[1], at).wrapping_add(1)\n}");
+    let cell = kernel.err("let many: Vec<u8> = [0, 9].iter().map(|at| second(*at)).collect();");
+    assert!(
+        cell.traceback().contains("\n  in a::first, called from second\n"),
         "{}",
         cell.traceback()
     );

@@ -6,6 +6,7 @@
 use lightcell_tests::{Kernel, Scratch, home, python};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -118,6 +119,7 @@ fn an_installation_is_mended_used_without_its_clone_and_opened_in_jupyterlab() {
 
     no_file_names_the_clone();
     another_prefix();
+    prefix_of_the_environment();
     lab(&spec);
 }
 
@@ -161,6 +163,61 @@ fn another_prefix() {
     );
     assert_eq!(lightcell["spec"]["display_name"], "Rust (Lightcell)");
     assert_eq!(lightcell["spec"]["interrupt_mode"], "message");
+    drop(scratch);
+    run(&["setup"]);
+    assert_eq!(
+        setup()["kernelspecs"].as_array().map(Vec::len),
+        Some(1),
+        "it is forgotten"
+    );
+}
+
+/// `--sys-prefix` in an environment that is active: its Jupyter, and nobody else's, has the kernel, until both go.
+fn prefix_of_the_environment() {
+    let scratch = Scratch::new("sys-prefix");
+    let environment = scratch.0.join("env");
+    let ask = |python: &Path, code: &str| {
+        let out = Command::new(python).args(["-c", code]).output().expect("Python runs");
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    const PACKAGES: &str = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let made = Command::new(python())
+        .args(["-m", "venv", "--without-pip"])
+        .arg(&environment)
+        .status();
+    assert!(made.expect("Python runs").success());
+    let own = environment.join("bin/python");
+    // Jupyter's packages, without installing them once more.
+    let packages = PathBuf::from(ask(&own, PACKAGES));
+    std::fs::write(packages.join("jupyter.pth"), ask(&python(), PACKAGES)).unwrap();
+    let jupyter = environment.join("bin/jupyter");
+    let script = format!("#!{}\nfrom jupyter_core.command import main\nmain()\n", own.display());
+    std::fs::write(&jupyter, script).unwrap();
+    std::fs::set_permissions(&jupyter, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let mut path = vec![environment.join("bin")];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let out = lightcell(&["setup", "--sys-prefix"])
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let nobody = scratch.0.join("nobody's");
+    let listed = |python: &Path| -> Value {
+        let out = Command::new(python)
+            .args(["-m", "jupyter_client.kernelspecapp", "list", "--json"])
+            .env_remove("JUPYTER_PATH")
+            .env("JUPYTER_DATA_DIR", &nobody)
+            .output()
+            .unwrap();
+        let list: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        list["kernelspecs"]["lightcell"]["resource_dir"].clone()
+    };
+    assert_eq!(
+        listed(&own),
+        *environment.join("share/jupyter/kernels/lightcell").to_string_lossy()
+    );
+    assert_eq!(listed(&python()), Value::Null);
     drop(scratch);
     run(&["setup"]);
     assert_eq!(

@@ -126,3 +126,38 @@ fn requests_beside_cells_are_answered() {
     let history = kernel.call(json!({"op": "request", "name": "history", "kwargs": {"hist_access_type": "search", "pattern": "quiet + *", "n": 1}}));
     assert_eq!(history["history"][0][2], "quiet + 1");
 }
+
+/// The analyser is evcxr's, which waits for the cell that runs; what is typed meanwhile is completed all the same.
+#[test]
+fn what_is_typed_while_a_cell_runs_is_completed_and_described() {
+    let mut kernel = Kernel::start();
+    kernel.ok("use lightcell::prelude::*;\nstruct Point { longitude: f64, latitude: f64 }");
+    kernel.ok("let place = Point { longitude: 1.0, latitude: 2.0 };\nlet tensors = vec![Tensor::from(1.0)];\n");
+    let long = "println!(\"{}\", \"on\".repeat(2)); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }";
+    for (name, code, until) in [
+        ("complete", "place.lon", "longitude"),
+        ("complete", "tensors[0].requires_g", "requires_grad"),
+        (
+            "complete",
+            "let longer = 1;\nlet größe = tensors.iter().enumer",
+            "enumerate",
+        ),
+        ("inspect", "tensors", "Vec<Tensor>"),
+    ] {
+        let request = json!({"name": name, "args": [code, code.chars().count()]});
+        let answer =
+            kernel.call(json!({"op": "meanwhile", "long": long, "when": "onon", "request": request, "until": until}));
+        assert!(answer["found"].to_string().contains(until), "{code}: {answer}");
+        assert_eq!(answer["reply"]["ename"], "Interrupted");
+        if name == "complete" {
+            let typed = code.rfind(|c: char| !c.is_alphanumeric() && c != '_').unwrap() + 1;
+            assert_eq!(
+                answer["found"]["cursor_start"],
+                json!(code[..typed].chars().count()),
+                "{code}"
+            );
+        }
+        // Half a second each; this is for a machine with a lot else to do.
+        assert!(answer["took"].as_f64().unwrap() < 20.0, "{code}: {answer}");
+    }
+}

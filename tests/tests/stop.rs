@@ -42,6 +42,20 @@ fn stop_ends_a_cell_and_keeps_the_variables() {
     );
 }
 
+/// While the training library is being loaded the cell that needs it only waits; stop ends it all the same.
+#[test]
+fn stop_ends_a_cell_that_waits_for_the_kernel_to_start() {
+    for _ in 0..3 {
+        let mut kernel = Kernel::start();
+        let code = "use lightcell::prelude::*;\nlet never = Tensor::from(1.0);\nloop { std::hint::spin_loop() }";
+        let (cell, seconds) = kernel.stopped(code, "");
+        assert_eq!(cell.ename(), "Interrupted", "{}", cell.traceback());
+        // Once the library is there: two seconds, on a machine with nothing else to do.
+        assert!(seconds < 120.0, "{seconds} s");
+        assert_eq!(kernel.ok("1 + 1").value(), "2");
+    }
+}
+
 /// What a user may hold when a cell is stopped or crashes, with little memory in use and with a gigabyte.
 #[test]
 fn what_a_user_holds_is_there_after_a_stop_or_named() {

@@ -111,6 +111,7 @@ pub fn clear_stop() {
     }
 }
 
+mod data_frame;
 pub mod magics;
 mod rich;
 mod table;

@@ -1,5 +1,5 @@
 //! The value of a cell in a form that a notebook can hold: a long one is cut, and says how long it is; a list of structs is
-//! a table.
+//! a table, and so is a data frame.
 //!
 //! Both work on what `{:?}` writes, so that they hold for any type, without a trait to derive.
 
@@ -21,7 +21,7 @@ pub fn of(value: &(impl Debug + ?Sized)) -> Rich {
     let count = cut.splitter.count + usize::from(cut.splitter.any);
     let mut text = cut.text;
     let all = whole && cut.bytes <= SHOWN;
-    let table = table(&text, all, count.max(1), whole);
+    let table = table(&text, all, count.max(1), whole).or_else(|| all.then(|| crate::data_frame::table(&text))?);
     if !all {
         let elements = match (text.starts_with(['[', '{']), whole) {
             (true, true) => format!("{} elements", grouped(count)),
@@ -188,7 +188,7 @@ fn table(text: &str, all: bool, count: usize, counted: bool) -> Option<String> {
     ))
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -151,6 +151,9 @@ impl Executor {
         };
         self.ran = said.ran.unwrap_or_default();
         self.compiled = result.is_ok();
+        if self.compiled {
+            self.shared.understudy.after(rust);
+        }
         self.shared.adding().end(&self.shared, self.compiled);
         self.note_moved(&before);
         if !said.redefined.is_empty() {

@@ -14,6 +14,7 @@
 mod cell;
 mod copy;
 mod fds;
+mod frames;
 mod link;
 mod output;
 mod panics;

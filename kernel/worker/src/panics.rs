@@ -1,6 +1,6 @@
 //! Panics of the user's code are reported as they happen, and a signal handler notes the stop button.
 
-use crate::{link, output, shared};
+use crate::{frames, link, output, shared};
 use lightcell_events::frame::{Kind, encode_fields};
 use std::io::Write;
 use std::panic::PanicHookInfo;
@@ -51,7 +51,7 @@ fn hook(info: &PanicHookInfo<'_>) {
             thread.name().unwrap_or("<unnamed>").to_owned()
         },
     ];
-    fields.extend(user_frames());
+    fields.extend(frames::of_cells());
     link::send(Kind::Panic, &encode_fields(&fields));
     if own {
         output::expect_panic_line();
@@ -59,16 +59,4 @@ fn hook(info: &PanicHookInfo<'_>) {
         // Nothing else reports it: the cell goes on.
         eprintln!("thread '{}' panicked: {}", fields[4], fields[0]);
     }
-}
-
-/// Names of the functions of the user's crate on the stack, innermost first.
-fn user_frames() -> Vec<String> {
-    let trace = std::backtrace::Backtrace::force_capture().to_string();
-    trace
-        .lines()
-        .filter_map(|line| line.trim_start().split_once(": ").map(|(_, name)| name))
-        .filter(|name| name.starts_with("ctx::"))
-        .filter(|name| !name.contains("evcxr_internal_runtime"))
-        .map(|name| name.trim_start_matches("ctx::").to_owned())
-        .collect()
 }

@@ -21,6 +21,32 @@ use tch::Tensor;
 
 /// A model with all that belongs to it: what `%fit` leaves in the variable `fit`, and what
 /// [`LightningModule::build`] makes.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// # hparams! { Hp {} }
+/// # struct Net(Linear);
+/// # impl LightningModule for Net {
+/// #     type HParams = Hp;
+/// #     type Batch = (Tensor, Tensor);
+/// #     fn new(p: &Path, _: &Hp) -> Net { Net(linear(p / "l1", 4, 2)) }
+/// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+/// #     fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+/// #         let loss = self.forward(x).cross_entropy_for_logits(y);
+/// #         cx.log("train_loss", &loss);
+/// #         Ok(loss)
+/// #     }
+/// # }
+/// # let x = Tensor::randn([32, 4], (Kind::Float, Device::Cpu));
+/// # let y = Tensor::zeros([32], (Kind::Int64, Device::Cpu));
+/// # let data = Data::new(TensorDataset::new(x, y)?).batch_size(8);
+/// let mut fit = Trainer::new().max_epochs(2).seed(1).fit::<Net, _>(&Hp::default(), &data)?;
+/// assert_eq!((fit.history.len(), fit.step_losses.len()), (2, 8));
+/// Trainer::new().max_epochs(3).go_on(&mut fit, &data)?;
+/// assert_eq!(fit.history[4].metrics.keys().collect::<Vec<_>>(), ["train_loss"]);
+/// assert_eq!(fit.model.forward(&Tensor::ones([3, 4], (Kind::Float, Device::Cpu))).size(), [3, 2]);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Fit<M: LightningModule> {
     /// The model, as far as it is trained.
     pub model: M,

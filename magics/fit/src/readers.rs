@@ -40,6 +40,16 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>> {
 /// # Errors
 /// When the file cannot be read, is empty, has rows of different length, or a cell that is no number; the message says
 /// in which row and column, counted from 1 with the header.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let file = std::env::temp_dir().join(format!("lightcell-doc-{}.csv", std::process::id()));
+/// std::fs::write(&file, "height,weight\n1.8,70\n1.6,55\n").unwrap();
+/// let table = csv(&file)?;
+/// assert_eq!((table.size(), table.double_value(&[1, 1])), (vec![2, 2], 55.0));
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok::<(), Error>(())
+/// ```
 pub fn csv(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let mut reader = ::csv::ReaderBuilder::new()
@@ -112,6 +122,16 @@ fn csv_error(path: &Path, rows: usize, error: &::csv::Error) -> Error {
 ///
 /// # Errors
 /// When the file cannot be read, is of another format, or shorter than it says.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let file = std::env::temp_dir().join(format!("lightcell-doc-{}.idx", std::process::id()));
+/// // Bytes (8), one dimension, of three.
+/// std::fs::write(&file, [0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]).unwrap();
+/// assert_eq!(Vec::<u8>::try_from(&idx(&file)?).unwrap(), [5, 6, 7]);
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok::<(), Error>(())
+/// ```
 pub fn idx(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let wrong = |what: String| Error::new(Kind::Data, format!("{}: {what}", path.display()));

@@ -23,6 +23,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 /// What a schedule counts.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let monitor = LearningRateMonitor::new().logging_interval(Interval::Epoch);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interval {
     /// Optimizer steps.

@@ -25,6 +25,11 @@ use tch::{Cuda, Device};
 
 /// A limit on the batches of a loop: a whole number counts batches, one with a point is a share of them. `1` is one
 /// batch, `1.0` is all.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// assert_eq!((Limit::from(1).of(40), Limit::from(1.0).of(40), Limit::from(0.25).of(40)), (1, 40, 10));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Limit {
@@ -57,6 +62,11 @@ impl From<f64> for Limit {
 }
 
 /// How [`Trainer::gradient_clip_val`] limits gradients.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let trainer = Trainer::new().gradient_clip_val(0.5).gradient_clip_algorithm(ClipAlgorithm::Value);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClipAlgorithm {
@@ -68,6 +78,11 @@ pub enum ClipAlgorithm {
 }
 
 /// Whether a run draws its random numbers as ours, or as another library does.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let trainer = Trainer::new().seed(42).compat(Compat::Lightning);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compat {

@@ -101,6 +101,14 @@ const FASHION_MIRRORS: [&str; 2] = [
 ///
 /// # Errors
 /// When a file is missing and cannot be downloaded, or is damaged; the message names all that are missing.
+///
+/// ```no_run
+/// use lightcell::prelude::*;
+/// let digits = mnist("data/mnist")?;
+/// let (train, val) = digits.train.split(55.0 / 60.0)?;
+/// let data = Data::new(train).val(val).test(digits.test).batch_size(64);
+/// # Ok::<(), Error>(())
+/// ```
 pub fn mnist(folder: impl AsRef<Path>) -> Result<Mnist> {
     let (train, test) = load(folder.as_ref(), &MNIST, &MNIST_FILES, &MNIST_MIRRORS)?;
     Ok(Mnist { train, test })

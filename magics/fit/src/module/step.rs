@@ -57,6 +57,14 @@ impl Value {
 }
 
 /// What [`Step::log`] takes: a tensor with one element, a number, or a metric of [`metrics`](crate::metrics).
+///
+/// ```
+/// use lightcell::prelude::*;
+/// fn note(cx: &mut Step, loss: &Tensor) {
+///     cx.log("train_loss", loss);
+///     cx.log("seen", &64);
+/// }
+/// ```
 pub trait Loggable {
     #[doc(hidden)]
     fn value(&self) -> ValueBox;

@@ -244,6 +244,32 @@ impl Callback for Probe {
 }
 
 /// What [`Tuner::lr_find`] found.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// # hparams! { Hp { lr: f64 = 1e-3 } }
+/// # struct Net(Linear);
+/// # impl LightningModule for Net {
+/// #     type HParams = Hp;
+/// #     type Batch = (Tensor, Tensor);
+/// #     fn new(p: &Path, _: &Hp) -> Net { Net(linear(p / "l1", 4, 2)) }
+/// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+/// #     fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+/// #         let loss = self.forward(x).cross_entropy_for_logits(y);
+/// #         cx.log("train_loss", &loss);
+/// #         Ok(loss)
+/// #     }
+/// #     fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
+/// # }
+/// # let x = Tensor::randn([32, 4], (Kind::Float, Device::Cpu));
+/// # let y = Tensor::zeros([32], (Kind::Int64, Device::Cpu));
+/// # let data = Data::new(TensorDataset::new(x, y)?).batch_size(8);
+/// let mut net = Net::build(Hp::default())?;
+/// let found = Tuner::new(&Trainer::new().seed(1)).lr_find(&mut net, &data, &LrFind::new().num_training(20))?;
+/// assert_eq!(found.lrs.len(), found.losses.len());
+/// assert!(found.suggestion().is_none_or(|lr| found.lrs.contains(&lr) || lr > 0.0));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LrFinder {
     /// The learning rate of each step.

@@ -109,8 +109,7 @@ fn compare(name: &str, ours: &[f64], theirs: &[f64]) {
             .zip(theirs)
             .map(|(a, b)| (a - b).abs() / b.abs().max(0.3e-6)),
     );
-    println!("{name}: learning rates differ by {difference:e}");
-    assert!(difference <= 1e-12, "{name}: {difference:e}");
+    near(8, &format!("{name}: rates"), difference, 1e-12);
 }
 
 #[test]
