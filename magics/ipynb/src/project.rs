@@ -28,11 +28,12 @@ pub struct Exported {
 }
 
 /// Crates whose sources come along, in the layout that their manifests expect.
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "kernel/cell",
     "kernel/events",
     "magics/fit",
     "magics/line",
+    "magics/pickle",
     "magics/program",
     "magics/torch",
 ];
