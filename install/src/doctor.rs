@@ -1,7 +1,7 @@
 //! `lightcell doctor`: everything the product needs, each ok or with its mend.
 
-use crate::place::{Place, output};
-use crate::{jupyter, libtorch, preflight, ui};
+use crate::place::{Libtorch, Place, output};
+use crate::{jupyter, libtorch, preflight, tch, ui};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
@@ -36,7 +36,9 @@ pub fn run(json: bool) -> Result<ExitCode> {
     } else {
         print!("{}", table(&rows));
         if let Ok(place) = Place::find()
-            && rows.iter().any(|row| row.mend.as_deref() == Some(SETUP))
+            && rows
+                .iter()
+                .any(|row| row.mend.as_deref().is_some_and(|mend| mend.starts_with(SETUP)))
             && ui::me(&place) != "lightcell"
         {
             println!(
@@ -164,6 +166,32 @@ fn nvml() -> Row {
     }
 }
 
+fn torch(place: &Place, recorded: &Libtorch) -> Row {
+    let Some(found) = libtorch::inspect(&recorded.path) else {
+        return missing("libtorch", format!("not in {}", recorded.path.display()), SETUP);
+    };
+    let Some(tch) = tch::of(&found.version) else {
+        let what = format!("{} does not work: {} do", found.version, tch::WORKING_TEXT);
+        return missing(
+            "libtorch",
+            format!("{what} ({})", found.path.display()),
+            "lightcell setup --torch fetch",
+        );
+    };
+    if found.version != recorded.version {
+        let what = format!("{} now, it was {} when set up", found.version, recorded.version);
+        return missing("libtorch", format!("{what} ({})", found.path.display()), SETUP);
+    }
+    if !libtorch::is_whole_in(place, &found) {
+        return missing("libtorch", format!("{} lacks files", found.path.display()), SETUP);
+    }
+    let origin = libtorch::origin(place, &found);
+    ok(
+        "libtorch",
+        format!("{} ({}), {origin}; tch {}", found.version, found.variant, tch.version),
+    )
+}
+
 fn installation(place: &Place, rows: &mut Vec<Row>) {
     let Some(setup) = place.setup() else {
         rows.push(missing(
@@ -180,18 +208,7 @@ fn installation(place: &Place, rows: &mut Vec<Row>) {
         "installation",
         format!("{} in {}", setup.version, place.root.display()),
     ));
-    rows.push(match libtorch::inspect(&setup.libtorch.path) {
-        Some(found) if !libtorch::suits(&found.version) => missing(
-            "libtorch",
-            format!("{} is not {}", found.version, libtorch::VERSION),
-            SETUP,
-        ),
-        Some(found) if libtorch::is_whole_in(place, &found) => {
-            ok("libtorch", format!("{} ({})", found.version, found.variant))
-        }
-        Some(found) => missing("libtorch", format!("{} lacks files", found.path.display()), SETUP),
-        None => missing("libtorch", format!("not in {}", setup.libtorch.path.display()), SETUP),
-    });
+    rows.push(torch(place, &setup.libtorch));
     let library = setup.libtch.join("libtch.so");
     rows.push(if crate::libtch::is_whole(&library) {
         ok("libtch", library.display().to_string())
@@ -278,6 +295,44 @@ mod tests {
         assert_eq!(
             table(&rows),
             "✓ rustc         1.95\n✗ libtch        gone\n                mend: lightcell setup\n– NVML          none\n"
+        );
+    }
+
+    #[test]
+    fn the_libtorch_is_named_with_its_version_and_origin() {
+        let scratch = crate::place::tests::Scratch::new("doctor-torch");
+        let folder = scratch.0.join("torch");
+        let put = |version: &str| {
+            crate::place::write(&folder.join("lib/libtorch_cpu.so"), b"").unwrap();
+            crate::place::write(&folder.join("include/x.h"), b"").unwrap();
+            crate::place::write(&folder.join("build-version"), version.as_bytes()).unwrap();
+        };
+        let recorded = Libtorch {
+            path: folder.clone(),
+            version: "2.11.0".into(),
+            variant: "cpu".into(),
+        };
+        let place = Place {
+            root: scratch.0.join("lc"),
+        };
+        let what = || {
+            let row = torch(&place, &recorded);
+            let text = row.what.replace(&*folder.to_string_lossy(), "/t");
+            (text, row.mend.unwrap_or_default())
+        };
+        let texts = |what: &str, mend: &str| (what.to_owned(), mend.to_owned());
+        assert_eq!(what(), texts("not in /t", SETUP));
+        put("2.11.0");
+        assert_eq!(what(), texts("2.11.0 (cpu), in /t; tch 0.24.0", ""));
+        put("2.12.1");
+        assert_eq!(what(), texts("2.12.1 now, it was 2.11.0 when set up (/t)", SETUP));
+        put("2.15.0");
+        assert_eq!(
+            what(),
+            texts(
+                "2.15.0 does not work: 2.11, 2.12 and 2.13 do (/t)",
+                "lightcell setup --torch fetch"
+            )
         );
     }
 

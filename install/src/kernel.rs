@@ -9,50 +9,19 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Builds the program in the sources, when it is not there for them, and puts it in its place at once: kernels that run
-/// keep their own.
-pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
-    let program = place.join("bin/lightcell-kernel");
-    let stamp = place.join("bin/.kernel-stamp");
-    let wanted = stamp_of(sources)?;
-    let runs = || place::output(Command::new(&program).arg("--version")).is_ok();
-    if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) && runs() {
-        ui::already("kernel", "is there");
-        return Ok(program);
-    }
-    crate::preflight::check_disk(sources, 2_500_000_000)?;
-    let step = Step::new("kernel (a few minutes)");
-    let command = build_command(place, tools, sources);
-    let log = place.join("logs/kernel-build.log");
-    let built = cargo(command, &log, &step, units(sources))?;
-    std::fs::create_dir_all(place.join("bin"))?;
-    let beside = place::beside(&program);
-    std::fs::copy(&built, &beside).with_context(|| format!("cannot write {}", beside.display()))?;
-    std::fs::rename(&beside, &program).with_context(|| format!("cannot write {}", program.display()))?;
-    place::write(&stamp, wanted.as_bytes())?;
-    step.done("built");
-    Ok(program)
+/// A program that is built from the sources.
+struct Program {
+    package: &'static str,
+    /// Says in the installation's `bin` from which sources it was built.
+    stamp: &'static str,
+    /// When one of these changes it is built anew.
+    parts: &'static [&'static str],
 }
 
-fn build_command(place: &Place, tools: &Tools, sources: &Path) -> Command {
-    let mut command = Command::new(&tools.cargo);
-    command
-        .args(["build", "--release", "--locked", "-p", "lightcell-kernel"])
-        .arg("--message-format=json")
-        // Cargo starts rustc in the folder of each crate. Some crates hold a rust-toolchain file, which rustup's rustc
-        // on PATH would follow to a toolchain that is not there.
-        .env("RUSTC", &tools.rustc)
-        .current_dir(sources);
-    if sources == place.join("src") {
-        command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
-    }
-    command
-}
-
-/// Changes when the program must be built anew.
-fn stamp_of(sources: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    for part in [
+const KERNEL: Program = Program {
+    package: "lightcell-kernel",
+    stamp: ".kernel-stamp",
+    parts: &[
         "Cargo.toml",
         "Cargo.lock",
         "kernel/Cargo.toml",
@@ -61,16 +30,100 @@ fn stamp_of(sources: &Path) -> Result<String> {
         "magics/line",
         "magics/gpu",
         "magics/plot",
-    ] {
+    ],
+};
+
+const REMOTE: Program = Program {
+    package: "lightcell-remote",
+    stamp: ".remote-stamp",
+    parts: &["Cargo.toml", "Cargo.lock", "install/remote"],
+};
+
+/// Builds the kernel and the program that stands between it and a front end elsewhere, as far as they are not there for
+/// these sources, and puts them in their place at once: kernels that run keep their own.
+pub fn build(place: &Place, tools: &Tools, sources: &Path) -> Result<PathBuf> {
+    build_programs(place, [&tools.cargo, &tools.rustc], sources, &[&KERNEL, &REMOTE])?;
+    Ok(place.join("bin").join(KERNEL.package))
+}
+
+/// Builds only the latter: all that a machine needs whose kernels run elsewhere.
+pub fn build_remote(place: &Place, cargo: &Path, rustc: &Path, sources: &Path) -> Result<PathBuf> {
+    build_programs(place, [cargo, rustc], sources, &[&REMOTE])?;
+    Ok(place.join("bin").join(REMOTE.package))
+}
+
+fn build_programs(place: &Place, tools: [&Path; 2], sources: &Path, programs: &[&Program]) -> Result<()> {
+    let bin = place.join("bin");
+    let mut stale = Vec::new();
+    for program in programs {
+        let wanted = stamp_of(sources, program.parts)?;
+        let runs = || place::output(Command::new(bin.join(program.package)).arg("--version")).is_ok();
+        if std::fs::read_to_string(bin.join(program.stamp)).is_ok_and(|found| found == wanted) && runs() {
+            ui::already(program.package, "is there");
+        } else {
+            stale.push((*program, wanted));
+        }
+    }
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let with_kernel = stale.iter().any(|(program, _)| program.package == KERNEL.package);
+    crate::preflight::check_disk(sources, if with_kernel { 2_500_000_000 } else { 500_000_000 })?;
+    let step = Step::new(if with_kernel {
+        "kernel (a few minutes)"
+    } else {
+        "program for kernels elsewhere (under a minute)"
+    });
+    // In one run: their common dependencies are compiled once.
+    let packages: Vec<&str> = stale.iter().map(|(program, _)| program.package).collect();
+    let command = build_command(place, tools, sources, &packages);
+    let built = cargo(command, &place.join("logs/kernel-build.log"), &step, units(sources))?;
+    std::fs::create_dir_all(&bin)?;
+    for (program, wanted) in stale {
+        let target = bin.join(program.package);
+        let made = built.iter().find(|file| file.file_name() == target.file_name());
+        let made = made.with_context(|| format!("cargo built no {}", program.package))?;
+        let beside = place::beside(&target);
+        std::fs::copy(made, &beside).with_context(|| format!("cannot write {}", beside.display()))?;
+        std::fs::rename(&beside, &target).with_context(|| format!("cannot write {}", target.display()))?;
+        place::write(&bin.join(program.stamp), wanted.as_bytes())?;
+    }
+    step.done("built");
+    Ok(())
+}
+
+fn build_command(place: &Place, [cargo, rustc]: [&Path; 2], sources: &Path, packages: &[&str]) -> Command {
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--locked"]);
+    packages.iter().for_each(|package| {
+        command.args(["-p", package]);
+    });
+    command
+        .arg("--message-format=json")
+        // Cargo starts rustc in the folder of each crate. Some crates hold a rust-toolchain file, which rustup's rustc
+        // on PATH would follow to a toolchain that is not there.
+        .env("RUSTC", rustc)
+        .current_dir(sources);
+    if sources == place.join("src") {
+        command.env("CARGO_TARGET_DIR", place.join("build/kernel"));
+    }
+    command
+}
+
+/// Changes when the program must be built anew.
+fn stamp_of(sources: &Path, parts: &[&str]) -> Result<String> {
+    let mut files = Vec::new();
+    for part in parts {
         collect(&sources.join(part), &mut files);
     }
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {
-        file.strip_prefix(sources).unwrap_or(&file).hash(&mut hasher);
-        std::fs::read(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?
-            .hash(&mut hasher);
+        let name = file.strip_prefix(sources).unwrap_or(&file);
+        name.hash(&mut hasher);
+        let content = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Whichever tch the lock names: the kernel has none.
+        crate::tch::DEFAULT.named_in(name, content).hash(&mut hasher);
     }
     Ok(format!("{:016x}", hasher.finish()))
 }
@@ -89,8 +142,8 @@ fn units(sources: &Path) -> u64 {
     (lock.matches("[[package]]").count() as u64).max(1)
 }
 
-/// Runs a cargo build with its progress; gives the program it made.
-fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<PathBuf> {
+/// Runs a cargo build with its progress; gives the programs it made.
+fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(log.parent().unwrap_or(log))?;
     let mut child = place::tied(&mut command)
         .stdin(Stdio::null())
@@ -99,7 +152,7 @@ fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<Pa
         .spawn()
         .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
     step.pieces(total);
-    let (mut done, mut program, mut errors) = (0, None, String::new());
+    let (mut done, mut programs, mut errors) = (0, Vec::new(), String::new());
     for line in BufReader::new(child.stdout.take().context("no output")?)
         .lines()
         .map_while(Result::ok)
@@ -112,7 +165,7 @@ fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<Pa
                 done += 1;
                 step.at(done, message["target"]["name"].as_str().unwrap_or_default());
                 if let Some(path) = message["executable"].as_str() {
-                    program = Some(PathBuf::from(path));
+                    programs.push(PathBuf::from(path));
                 }
             }
             Some("compiler-message") if message["message"]["level"] == "error" => {
@@ -127,7 +180,7 @@ fn cargo(mut command: Command, log: &Path, step: &Step, total: u64) -> Result<Pa
         std::fs::write(log, text)?;
         return Err(place::failed("the build of the kernel", log));
     }
-    program.context("cargo built no program")
+    Ok(programs)
 }
 
 /// Lets the kernel build worker and warm store for the user's rustc.
@@ -201,6 +254,7 @@ mod tests {
         for file in ["Cargo.lock", "kernel/src/main.rs", "magics/fit/src/lib.rs"] {
             place::write(&scratch.0.join(file), b"[[package]]\n").unwrap();
         }
+        let stamp_of = |root: &Path| super::stamp_of(root, KERNEL.parts);
         let before = stamp_of(&scratch.0).unwrap();
         assert_eq!(stamp_of(&scratch.0).unwrap(), before);
         place::write(&scratch.0.join("magics/fit/src/lib.rs"), b"not in the kernel").unwrap();
@@ -213,15 +267,9 @@ mod tests {
     #[test]
     fn the_build_uses_the_rustc_that_was_found() {
         let place = Place { root: "/lc".into() };
-        let tools = Tools {
-            cargo: "/t/cargo".into(),
-            rustc: "/t/rustc".into(),
-            rustc_version: String::new(),
-            cxx: "c++".into(),
-            python: "python3".into(),
-        };
+        let tools = [Path::new("/t/cargo"), Path::new("/t/rustc")];
         let env = |sources: &str, name: &str| {
-            let command = build_command(&place, &tools, Path::new(sources));
+            let command = build_command(&place, tools, Path::new(sources), &["a"]);
             let found = command.get_envs().find(|(key, _)| *key == name);
             found.and_then(|(_, value)| Some(value?.to_string_lossy().into_owned()))
         };
@@ -248,7 +296,7 @@ mod tests {
         command.args(["-c", &format!("echo '{done}'")]);
         assert_eq!(
             cargo(command, &scratch.0.join("logs/x.log"), &Step::new("x"), 1).unwrap(),
-            Path::new("/x/a")
+            [Path::new("/x/a")]
         );
     }
 

@@ -18,8 +18,13 @@ const LOGOS: [(&str, &[u8]); 3] = [
 
 /// Writes it: beside its place, then in it.
 pub fn install(place: &Place, tools: &Tools, target: &Path) -> Result<()> {
+    write(target, &spec(place, tools))
+}
+
+/// Writes a kernelspec with our logo.
+pub fn write(target: &Path, spec: &serde_json::Value) -> Result<()> {
     remove_partial(target);
-    let text = serde_json::to_string_pretty(&spec(place, tools))? + "\n";
+    let text = serde_json::to_string_pretty(spec)? + "\n";
     let same = std::fs::read_to_string(target.join("kernel.json")).is_ok_and(|old| old == text)
         && LOGOS
             .iter()
@@ -47,10 +52,12 @@ fn remove_partial(target: &Path) {
     let Some(entries) = target.parent().and_then(|kernels| std::fs::read_dir(kernels).ok()) else {
         return;
     };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(".lightcell.partial-"))
-    {
+    for entry in entries.flatten().filter(|entry| {
+        entry.file_name().to_string_lossy().starts_with(&format!(
+            ".{}.partial-",
+            target.file_name().unwrap_or_default().to_string_lossy()
+        ))
+    }) {
         let _ = std::fs::remove_dir_all(entry.path());
     }
 }

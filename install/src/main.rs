@@ -13,11 +13,14 @@ mod kernel;
 mod kernelspec;
 mod libtch;
 mod libtorch;
+mod oracles;
 mod place;
 mod preflight;
+mod remote;
 mod selftest;
 mod setup;
 mod sources;
+mod tch;
 mod ui;
 mod uninstall;
 mod wheels;
@@ -58,6 +61,9 @@ enum Command {
     },
     /// Show, limit or clear what later kernels reuse of the crates that `:dep` compiled
     Cache(cache::Options),
+    /// Run kernels on other machines: over SSH, in Slurm's allocations
+    #[command(subcommand)]
+    Remote(remote::Action),
     /// Remove everything that setup made
     Uninstall {
         /// Do not ask
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
         Command::Selftest { full } => selftest::run(full),
         Command::Doctor { json } => doctor::run(json),
         Command::Cache(options) => cache::run(&options),
+        Command::Remote(action) => remote::run(action),
         Command::Uninstall { yes } => uninstall::run(yes),
     });
     result.unwrap_or_else(|error| {

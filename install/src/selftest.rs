@@ -2,7 +2,7 @@
 
 use crate::place::{self, Place, Setup, on_path, output};
 use crate::ui::{self, Step, problem};
-use crate::{jupyter, setup, sources};
+use crate::{jupyter, oracles, setup, sources, tch};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What the clients in tests/ import; Jupyter has it.
 const CLIENTS: &str = "import jupyter_client, nbclient";
-/// Names a Python with PyTorch, Lightning and onnxruntime, for tests that are ignored without; nobody needs it, so it is never
-/// installed.
+/// Names a Python with PyTorch, Lightning and onnxruntime, for tests that are ignored without.
 const WITH_TORCH: &str = "LIGHTCELL_TEST_TORCH";
 /// What one test more needs.
 const KERNEL_TEST: &str = "import jupyter_kernel_test";
@@ -25,6 +24,10 @@ struct Found {
     kernel_test: bool,
     /// The folder with the files of MNIST.
     mnist: Option<PathBuf>,
+    /// An ssh server that a test can start.
+    sshd: bool,
+    /// A Slurm that a test can start.
+    slurm: bool,
 }
 
 /// What cannot run: what to say, and the name of the test, or `None` for all end-to-end tests.
@@ -45,21 +48,82 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
             Some("mnist_reaches_97_percent"),
         ));
     }
+    if !found.sshd {
+        for name in SSH_TESTS {
+            skips.push((
+                "kernels over SSH: there is no sshd (Debian: openssh-server)",
+                Some(*name),
+            ));
+        }
+    }
+    if !found.slurm {
+        for name in SLURM_TESTS {
+            skips.push((
+                "kernels in Slurm: there is none, or no root (Debian: slurmctld, slurmd, slurm-client, munge)",
+                Some(*name),
+            ));
+        }
+    }
     skips
+}
+
+const SSH_TESTS: &[&str] = &[
+    "a_remote_is_added_checked_listed_and_removed",
+    "cells_run_there_as_here",
+    "whatever_is_killed_nothing_is_left",
+    "a_cut_line_is_noticed_on_both_sides",
+    "what_is_wrong_is_said_in_the_notebook",
+];
+const SLURM_TESTS: &[&str] = &[
+    "a_kernel_runs_in_an_allocation_and_leaves_none",
+    "a_cell_says_what_its_job_waits_for",
+];
+
+/// A test starts the server itself, as the user that it is.
+fn sshd() -> bool {
+    Path::new("/usr/sbin/sshd").is_file() && on_path("ssh").is_some()
+}
+
+/// Slurm's nodes start processes for users, so it runs as root.
+fn slurm() -> bool {
+    // SAFETY: asks for a number.
+    let root = unsafe { libc::geteuid() } == 0;
+    let daemons = ["slurmctld", "slurmd", "munged"];
+    root && on_path("srun").is_some() && daemons.iter().all(|name| Path::new("/usr/sbin").join(name).is_file())
 }
 
 /// Runs everything; with `full`, installs what is needed, and a skip is a failure.
 pub fn run(full: bool) -> Result<ExitCode> {
     let place = Place::find()?;
-    let root = sources::root(&place)?;
     let installed = setup::run(None)?;
+    // With another tch than the sources name, they are tested where they name it.
+    let root = match tch::of(&installed.libtorch.version) {
+        Some(needed) if needed == tch::DEFAULT => sources::root(&place)?,
+        _ => installed.src.clone(),
+    };
     let python = python(&place, &installed, full)?;
     let found = Found {
         kernel_test: python.as_deref().is_some_and(|python| imports(python, KERNEL_TEST)),
         mnist: mnist(&place, full)?,
         python,
+        sshd: sshd(),
+        slurm: slurm(),
     };
     let skips = skips(&found);
+    // PyTorch itself, with whose numbers ours are compared; without it those in the repository serve, made by the same
+    // scripts.
+    let pytorch = match full {
+        true => Some(oracles::environment(&place, &root)?),
+        false => None,
+    };
+    let made = pytorch
+        .as_deref()
+        .map(|python| oracles::make(&place, &root, python))
+        .transpose()?;
+    let (make, numbers) = made.map_or((None, None), |(make, numbers)| (Some(make), Some(numbers)));
+    let with_torch = pytorch
+        .clone()
+        .or_else(|| std::env::var_os(WITH_TORCH).map(PathBuf::from));
     let cargo = |args: &[&str]| {
         let mut command = Command::new(&installed.cargo);
         // Behind the subcommand: clippy and fmt are programs of their own, and cargo keeps what stands before to itself.
@@ -79,6 +143,8 @@ pub fn run(full: bool) -> Result<ExitCode> {
         for (name, value) in [
             ("LIGHTCELL_TEST_PYTHON", &found.python),
             ("LIGHTCELL_TEST_MNIST", &found.mnist),
+            ("LIGHTCELL_ORACLES", &numbers),
+            (WITH_TORCH, &with_torch),
         ] {
             match value {
                 Some(path) => command.env(name, path),
@@ -88,7 +154,11 @@ pub fn run(full: bool) -> Result<ExitCode> {
         command
     };
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let mut steps: Vec<(&str, Duration, Command)> = vec![
+    let mut steps: Vec<(&str, Duration, Command)> = Vec::new();
+    if let Some(make) = make {
+        steps.push(("PyTorch's and Lightning's numbers, made anew", minutes(10), make));
+    }
+    steps.extend([
         ("format", minutes(2), cargo(&["fmt", "--check"])),
         (
             "clippy",
@@ -116,13 +186,17 @@ pub fn run(full: bool) -> Result<ExitCode> {
                 "lightcell-tests",
             ]),
         ),
-    ];
-    if std::env::var_os(WITH_TORCH).is_some() {
+    ]);
+    if with_torch.is_some() {
         let args = ["test", "--release", "--locked", "-p", "lightcell", "--", "--ignored"];
-        steps.push(("against PyTorch", minutes(20), cargo(&args)));
+        steps.push((
+            "files and graphs, read by PyTorch and ONNX Runtime",
+            minutes(20),
+            cargo(&args),
+        ));
     } else {
         ui::note(&format!(
-            "not run: the tests that compare with PyTorch in Python ({WITH_TORCH} is not set)"
+            "not run: the tests that PyTorch in Python takes part in (`--full` installs it; {WITH_TORCH} names one)"
         ));
     }
     if found.python.is_some() {
@@ -144,8 +218,19 @@ pub fn run(full: bool) -> Result<ExitCode> {
             failed.push(name);
         }
     }
-    for (what, _) in &skips {
-        ui::note(&format!("skipped: {what} (`--full` installs it)"));
+    if let Some(python) = &pytorch {
+        ui::note(&oracles::compared(python, &installed.libtorch));
+    }
+    let mut named: Vec<&str> = skips.iter().map(|(what, _)| *what).collect();
+    named.dedup();
+    for what in named {
+        // What the system brings, only its package manager installs.
+        let hint = if what.contains("(Debian: ") {
+            ""
+        } else {
+            " (`--full` installs it)"
+        };
+        ui::note(&format!("skipped: {what}{hint}"));
     }
     if failed.is_empty() && (skips.is_empty() || !full) {
         println!("\n{}", verdict(skips.len()));
@@ -328,7 +413,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_skipped_and_named() {
         let names = |found: &Found| skips(found).iter().map(|(_, name)| *name).collect::<Vec<_>>();
-        let mut found = Found::default();
+        let mut found = Found {
+            sshd: true,
+            slurm: true,
+            ..Found::default()
+        };
         assert_eq!(names(&found), [None]);
         found.python = Some("/python".into());
         let both = [
@@ -340,10 +429,14 @@ mod tests {
         assert_eq!(names(&found), both[1..]);
         found.mnist = Some("/data".into());
         assert_eq!(names(&found), []);
+        found.sshd = false;
+        found.slurm = false;
+        let remote: Vec<_> = SSH_TESTS.iter().chain(SLURM_TESTS).map(|name| Some(*name)).collect();
+        assert_eq!(names(&found), remote);
         assert_eq!(verdict(0), "All tests passed.");
         assert_eq!(verdict(2), "All tests that ran passed; skipped: 2, named above.");
         // The names are those of tests.
-        for name in both.into_iter().flatten() {
+        for name in both.into_iter().chain(remote).flatten() {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
             let texts = std::fs::read_dir(folder).unwrap().flatten();
             let mut texts = texts.filter_map(|file| std::fs::read_to_string(file.path()).ok());

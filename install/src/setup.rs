@@ -2,12 +2,12 @@
 
 use crate::place::{self, Place, Setup};
 use crate::ui::{self, problem};
-use crate::{jupyter, kernel, kernelspec, libtch, libtorch, preflight, sources};
+use crate::{jupyter, kernel, kernelspec, libtch, libtorch, preflight, sources, tch};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the kernelspec goes.
+/// Which libtorch is used, and where the kernelspec goes.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Register the kernelspec for this user (the default)
@@ -19,6 +19,10 @@ pub struct Options {
     /// Register it below this folder (in share/jupyter/kernels)
     #[arg(long, value_name = "DIR")]
     prefix: Option<PathBuf>,
+    /// Use this PyTorch or libtorch (2.11 to 2.13): its folder, a Python that has it, or an environment; `fetch` for the
+    /// one that setup fetches
+    #[arg(long, value_name = "PATH")]
+    torch: Option<PathBuf>,
 }
 
 /// Sets everything up that is not. Without options the kernelspec stays where it was registered before.
@@ -41,9 +45,11 @@ pub fn run(options: Option<&Options>) -> Result<Setup> {
     }
     preflight::no_workspace_above(&place.root, &tools.cargo)?;
     let building_from = sources::root(&place)?;
-    let src = sources::sync(&place)?;
+    let torch = options.and_then(|options| options.torch.as_deref());
+    let libtorch = libtorch::provide(&place, &tools, torch)?;
+    let tch = tch::of(&libtorch.version).context("a libtorch that does not work was taken")?;
+    let src = sources::sync(&place, tch)?;
     preflight::add_rust_src(&tools)?;
-    let libtorch = libtorch::provide(&place, &tools)?;
     let libtch = libtch::provide(&place, &tools, &src, &libtorch)?;
     place::write(
         &place.join(".cargo/config.toml"),

@@ -2,6 +2,7 @@
 //! when the clone is gone. A file that did not change keeps its time, or cargo would compile the store anew.
 
 use crate::place::{self, Place};
+use crate::tch::{self, Tch};
 use crate::ui;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -31,8 +32,9 @@ fn is_ours(folder: &Path) -> bool {
 }
 
 /// What is copied. The rest of the workspace comes along because its manifest names it.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "Cargo.toml",
+    "rustfmt.toml",
     "Cargo.lock",
     ".cargo",
     "kernel",
@@ -42,36 +44,53 @@ const PARTS: [&str; 8] = [
     "notebooks",
 ];
 
-/// Brings the copy up to date.
-pub fn sync(place: &Place) -> Result<PathBuf> {
+/// Brings the copy up to date, with this tch.
+pub fn sync(place: &Place, tch: &Tch) -> Result<PathBuf> {
     let (from, to) = (root(place)?, place.join("src"));
     if from == to {
+        name_tch(&to, tch)?;
         // Without the clone; what was deleted from the notebooks still comes back.
         notebooks(&to.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
         ui::already("sources", "the installation's own");
         return Ok(to);
     }
+    let count = copy(&from, &to)?;
+    notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
+    ui::already("sources", &format!("{count} files in {}", to.display()));
+    Ok(to)
+}
+
+/// Makes a folder the sources' copy; gives the number of files.
+pub fn copy(from: &Path, to: &Path) -> Result<usize> {
     let mut wanted = BTreeSet::new();
     for part in PARTS {
-        list(&from, Path::new(part), &mut wanted)?;
+        list(from, Path::new(part), &mut wanted)?;
     }
     let mut there = BTreeSet::new();
     if to.is_dir() {
         for part in PARTS {
-            list(&to, Path::new(part), &mut there)?;
+            list(to, Path::new(part), &mut there)?;
         }
     }
     for file in &wanted {
         let content =
             std::fs::read(from.join(file)).with_context(|| format!("cannot read {}", from.join(file).display()))?;
-        place::write(&to.join(file), &content)?;
+        place::write(&to.join(file), &tch.named_in(file, content))?;
     }
     for gone in there.difference(&wanted) {
         let _ = std::fs::remove_file(to.join(gone));
     }
-    notebooks(&from.join("notebooks"), &place.join("notebooks"), &place.join(RECORD))?;
-    ui::already("sources", &format!("{} files in {}", wanted.len(), to.display()));
-    Ok(to)
+    Ok(wanted.len())
+}
+
+/// Puts a version of tch in the place of another, in an installation without the clone.
+fn name_tch(root: &Path, tch: &Tch) -> Result<()> {
+    for file in tch::FILES.map(Path::new) {
+        let path = root.join(file);
+        let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        place::write(&path, &tch.named_in(file, content))?;
+    }
+    Ok(())
 }
 
 fn list(root: &Path, part: &Path, into: &mut BTreeSet<PathBuf>) -> Result<()> {

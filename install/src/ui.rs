@@ -112,6 +112,16 @@ pub fn note(text: &str) {
     println!("! {text}");
 }
 
+/// Asks on the terminal; anything but a `y` is a no.
+pub fn confirmed(question: &str) -> std::io::Result<bool> {
+    use std::io::{BufRead, Write};
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
 /// How the user starts this program: by its name where PATH has it, else by where it lies.
 pub fn me(place: &Place) -> String {
     let program = place.join("bin/lightcell");

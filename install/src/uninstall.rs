@@ -4,12 +4,12 @@ use crate::place::{self, Place};
 use crate::sources;
 use crate::ui::{self, problem};
 use anyhow::{Context, Result};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 20] = [
     "bin",
     "src",
     "libtorch",
@@ -26,6 +26,7 @@ const PARTS: [&str; 19] = [
     "build",
     "demo",
     "testenv",
+    "oracles",
     "testdata",
     "history.jsonl",
     "setup.json",
@@ -61,7 +62,7 @@ pub fn run(yes: bool) -> Result<ExitCode> {
             names(&kept)
         );
     }
-    if !yes && std::io::stdin().is_terminal() && !confirmed()? {
+    if !yes && std::io::stdin().is_terminal() && !ui::confirmed("Go on?")? {
         println!("Nothing was removed.");
         return Ok(ExitCode::FAILURE);
     }
@@ -91,14 +92,6 @@ pub fn run(yes: bool) -> Result<ExitCode> {
         ));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn confirmed() -> Result<bool> {
-    print!("Go on? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// The first few names.
@@ -136,10 +129,13 @@ fn remove_notebooks(folder: &Path, kept: &[PathBuf]) -> Result<()> {
 fn kernelspecs(place: &Place) -> Vec<PathBuf> {
     let mut list = place.setup().map(|setup| setup.kernelspecs).unwrap_or_default();
     list.extend(place::jupyter_data().map(|data| data.join("kernels").join(crate::kernelspec::NAME)));
+    list.extend(crate::remote::kernelspecs());
     list.sort();
     list.dedup();
-    let program = place.join("bin/lightcell-kernel").to_string_lossy().into_owned();
-    list.retain(|spec| std::fs::read_to_string(spec.join("kernel.json")).is_ok_and(|text| text.contains(&program)));
+    let programs = ["lightcell-kernel", "lightcell-remote"].map(|name| place.join("bin").join(name));
+    let programs = programs.map(|program| format!("\"{}\"", program.display()));
+    let ours = |text: String| programs.iter().any(|program| text.contains(program));
+    list.retain(|spec| std::fs::read_to_string(spec.join("kernel.json")).is_ok_and(ours));
     list
 }
 

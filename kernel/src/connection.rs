@@ -2,7 +2,7 @@
 //! another way.
 
 use anyhow::{Context, Result, bail};
-use jupyter_protocol::connection_info::ConnectionInfo;
+use jupyter_protocol::connection_info::{ConnectionInfo, Transport};
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +39,31 @@ pub fn read(source: &Source) -> Result<ConnectionInfo> {
         );
     }
     Ok(info)
+}
+
+/// Removes the sockets that lie in the file system, and their folder if whoever made it has gone without doing so.
+pub fn leave(info: &ConnectionInfo) {
+    if info.transport != Transport::IPC {
+        return;
+    }
+    for port in [
+        info.shell_port,
+        info.iopub_port,
+        info.stdin_port,
+        info.control_port,
+        info.hb_port,
+    ] {
+        let _ = std::fs::remove_file(format!("{}-{port}", info.ip));
+    }
+    if let Some(folder) = std::path::Path::new(&info.ip).parent() {
+        // The launcher's lock is all that may be left; a folder that holds other things stays.
+        if std::fs::read_dir(folder)
+            .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|e| e.file_name() == "lock")))
+        {
+            let _ = std::fs::remove_file(folder.join("lock"));
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 /// Returns when the kernel has lost whoever started it: Jupyter's process is gone, or standard input has ended.
@@ -88,6 +113,31 @@ mod tests {
         let (path, source) = file(GOOD);
         assert_eq!(read(&source).unwrap().stdin_port, 3);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn sockets_in_the_file_system_go_with_the_kernel() {
+        let folder = std::env::temp_dir().join(format!("lightcell-leave-{}", std::process::id()));
+        let mut info: ConnectionInfo = serde_json::from_str(GOOD).unwrap();
+        leave(&info);
+        info.transport = Transport::IPC;
+        info.ip = folder.join("k").to_string_lossy().into_owned();
+        let fill = |names: &[&str]| {
+            std::fs::create_dir_all(&folder).unwrap();
+            names
+                .iter()
+                .for_each(|name| std::fs::write(folder.join(name), "").unwrap());
+        };
+        fill(&["k-1", "k-5", "lock", "notes"]);
+        leave(&info);
+        let left = std::fs::read_dir(&folder).unwrap().flatten().map(|e| e.file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["lock", "notes"]);
+        std::fs::remove_file(folder.join("notes")).unwrap();
+        fill(&["k-3"]);
+        leave(&info);
+        assert!(!folder.exists());
     }
 
     #[test]

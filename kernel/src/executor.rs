@@ -1,6 +1,7 @@
 //! The thread that executes cells, one after the other: busy, input, outputs, reply, idle, whatever happens.
 
 mod evaluate;
+mod models;
 
 use crate::adding::Adding;
 use crate::engine::{Engine, Failure};
@@ -18,7 +19,6 @@ use crate::understudy::Understudy;
 use crate::worker::Link;
 use jupyter_protocol::ExecutionCount;
 use jupyter_protocol::messaging::{ExecuteReply, ExecuteRequest, ExecutionState, JupyterMessage, Payload, ReplyStatus};
-use lightcell_magics::FitCall;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use tokio::sync::{mpsc as channel, oneshot};
@@ -405,6 +405,7 @@ impl Executor {
                 Piece::Code(text) => self.code(&text, count, code)?,
                 Piece::Kernel(call) => magic::kernel_side(&call, &self.shared, parent)?,
                 Piece::Fit(fit) => self.fit(&fit, count, code)?,
+                Piece::Model(call) => self.model(&call, count, code)?,
                 Piece::InTurn(call) => self.in_turn(&call, count, code, payload)?,
                 Piece::Shell(command) => self.shell("sh", &command, false, count, code)?,
                 Piece::Help(name) => self.help(&name, payload)?,
@@ -424,25 +425,6 @@ impl Executor {
         self.libraries = libraries::Libraries::new(&self.ground.session.path, &stubs);
         self.furnished = false;
         self.furnish()
-    }
-
-    fn fit(&mut self, fit: &FitCall, count: usize, cell: &str) -> Result<(), Report> {
-        let failed = |failure: &Failure| matches!(failure, Failure::Compile(errors) if errors.iter().any(|error| error.message.contains("`fit`")));
-        for go_on in [true, false] {
-            let rust = magic::fit_code(fit, &self.engine.variables(), &self.engine.items(), go_on)
-                .map_err(|error| magic::report(&error, count, cell))?;
-            let (result, said, before) = self.evaluate(&rust)?;
-            match result {
-                Ok(_) => return self.judge(said, &before),
-                // The model was defined anew, and the run of the old one went with it: begin anew.
-                Err(failure) if go_on && failed(&failure) => {}
-                Err(Failure::Compile(errors)) if !self.shared.now.lock().interrupted => {
-                    return Err(magic::explain_fit(fit, &errors, Cell { count, source: cell }));
-                }
-                Err(failure) => return Err(self.failure(failure, count, cell)),
-            }
-        }
-        Ok(())
     }
 
     fn help(&mut self, name: &str, payload: &mut Vec<Payload>) -> Result<(), Report> {

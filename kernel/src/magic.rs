@@ -5,7 +5,7 @@ use crate::executor::Shared;
 use crate::publish::{self, Parent};
 use crate::report::{Cell, Report};
 use lightcell_gpu::Torch;
-use lightcell_magics::{Call, FitCall, MagicError, Side, nearest};
+use lightcell_magics::{Call, FitCall, MagicError, ModelCall, Side};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A part of a cell, by who has to do with it.
@@ -17,6 +17,8 @@ pub enum Piece {
     Kernel(Call),
     /// `%fit`.
     Fit(FitCall),
+    /// Another magic for a model.
+    Model(ModelCall),
     /// A magic that runs in its turn (see [`crate::turn`]).
     InTurn(Call),
     /// `!command`.
@@ -37,10 +39,13 @@ pub fn split(code: &str) -> Result<Vec<Piece>, MagicError> {
             lightcell_magics::Piece::Code(text) => Piece::Code(text),
             lightcell_magics::Piece::Help(name) => Piece::Help(name),
             lightcell_magics::Piece::Shell(command) => Piece::Shell(command),
-            lightcell_magics::Piece::Magic(call) => match (FitCall::from_call(&call), call.magic().side) {
-                (Some(fit), _) => Piece::Fit(fit),
-                (None, Side::Kernel) => Piece::Kernel(call),
-                (None, Side::Worker) => Piece::InTurn(call),
+            lightcell_magics::Piece::Magic(call) => match call.magic().side {
+                Side::Kernel => Piece::Kernel(call),
+                Side::Worker => match (FitCall::from_call(&call), ModelCall::from_call(&call)) {
+                    (Some(fit), _) => Piece::Fit(fit),
+                    (None, Some(model)) => Piece::Model(model),
+                    (None, None) => Piece::InTurn(call),
+                },
             },
         })
         .collect())
@@ -177,106 +182,6 @@ pub fn complete(code: &str, offset: usize) -> Option<(usize, usize, Vec<String>)
     Some((start + found.start, start + found.end, found.matches))
 }
 
-/// What `%fit` is about, found among the session's names.
-#[derive(Debug, PartialEq, Eq)]
-enum Model<'a> {
-    /// A type.
-    Type,
-    /// A variable that holds a run of this type.
-    Run(&'a str),
-}
-
-/// The Rust that `%fit` becomes.
-///
-/// # Errors
-/// When there is no such model or variable.
-pub fn fit_code(
-    fit: &FitCall,
-    variables: &[(String, String)],
-    items: &[String],
-    go_on: bool,
-) -> Result<String, MagicError> {
-    let model = find_model(fit, variables, items)?;
-    check_data(fit, variables)?;
-    let options = serde_json::to_string(&fit.options).unwrap_or_default();
-    let (data, options) = (&fit.data, format!("{options:?}"));
-    Ok(match model {
-        Model::Run(name) => format!("let mut fit = lightcell::notebook::go_on({name}, &({data}), {options})?;"),
-        Model::Type => {
-            let model = &fit.model;
-            let previous = variables
-                .iter()
-                .find(|(name, _)| name == "fit")
-                .filter(|(_, kind)| go_on && holds(kind, model));
-            let previous = if previous.is_some() { "Some(fit)" } else { "None" };
-            format!("let mut fit = lightcell::notebook::fit::<{model}, _>(&({data}), {options}, {previous})?;")
-        }
-    })
-}
-
-/// Whether a type as evcxr names it is a run of this model.
-fn holds(kind: &str, model: &str) -> bool {
-    let plain = |text: &str| text.rsplit("::").next().unwrap_or(text).trim().to_owned();
-    kind.split_once("Fit<")
-        .and_then(|(_, rest)| rest.strip_suffix('>'))
-        .is_some_and(|inner| plain(inner) == plain(model))
-}
-
-fn find_model<'a>(fit: &'a FitCall, variables: &[(String, String)], items: &[String]) -> Result<Model<'a>, MagicError> {
-    let name = fit.model.as_str();
-    // A path or a type with parameters: the compiler knows.
-    if !name.chars().all(|c| c.is_alphanumeric() || c == '_') || items.iter().any(|item| item == name) {
-        return Ok(Model::Type);
-    }
-    if let Some((_, kind)) = variables.iter().find(|(variable, _)| variable == name) {
-        if kind.contains("Fit<") {
-            return Ok(Model::Run(name));
-        }
-        return Err(wrong(
-            fit,
-            name,
-            format!("`{name}` is a {kind}, no model"),
-            Some("MODEL is a type that implements LightningModule, or a run that %fit left".into()),
-        ));
-    }
-    let types = items
-        .iter()
-        .map(String::as_str)
-        .filter(|item| item.starts_with(char::is_uppercase));
-    let known = types.chain(
-        variables
-            .iter()
-            .filter(|(_, kind)| kind.contains("Fit<"))
-            .map(|(name, _)| name.as_str()),
-    );
-    let hint = match nearest(name, known) {
-        Some(close) => format!("did you mean {close}?"),
-        None => "define it in a cell: `struct Net { … }` and `impl LightningModule for Net { … }`".to_owned(),
-    };
-    Err(wrong(fit, name, format!("there is no model `{name}`"), Some(hint)))
-}
-
-fn check_data(fit: &FitCall, variables: &[(String, String)]) -> Result<(), MagicError> {
-    let name = fit.data.as_str();
-    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_')
-        && name.starts_with(|c: char| c.is_lowercase() || c == '_');
-    if !is_name || variables.iter().any(|(variable, _)| variable == name) {
-        return Ok(());
-    }
-    let hint =
-        nearest(name, variables.iter().map(|(name, _)| name.as_str())).map(|close| format!("did you mean {close}?"));
-    Err(wrong(
-        fit,
-        name,
-        format!("there is no variable `{name}`"),
-        hint.or_else(|| Some("make it in a cell: `let data = Data::new(…);`".into())),
-    ))
-}
-
-fn wrong(fit: &FitCall, word: &str, message: String, hint: Option<String>) -> MagicError {
-    wrong_in(fit.line, &fit.text, word, message, hint)
-}
-
 /// What is wrong with a word of a magic's line.
 pub fn wrong_in(line: usize, text: &str, word: &str, message: String, hint: Option<String>) -> MagicError {
     let column = text.find(word).map_or(1, |at| text[..at].chars().count() + 1);
@@ -289,146 +194,9 @@ pub fn wrong_in(line: usize, text: &str, word: &str, message: String, hint: Opti
     }
 }
 
-/// Errors of the compiler in the generated line, in the user's words.
-pub fn explain_fit(fit: &FitCall, errors: &[Diagnostic], cell: Cell) -> Report {
-    let all: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
-    let about = |text: &str| all.iter().any(|message| message.contains(text));
-    let (word, message, hint) =
-        if about(": LightningModule` is not satisfied") || about("LightningModule` is not implemented") {
-            let hint = format!("write `impl LightningModule for {} {{ … }}` in a cell", fit.model);
-            (
-                fit.model.as_str(),
-                format!("`{}` is no LightningModule", fit.model),
-                hint,
-            )
-        } else if about(": DataModule` is not satisfied") || about("DataModule` is not implemented") {
-            (
-                fit.data.as_str(),
-                format!("`{}` is nothing to train on: it is no DataModule", fit.data),
-                "make it with `Data::new(TensorDataset::new(x, y)?)`".to_owned(),
-            )
-        } else if about("type mismatch resolving") {
-            (
-                fit.data.as_str(),
-                format!("`{}` gives other batches than `{}` takes", fit.data, fit.model),
-                "the model's `type Batch` and the data's must be the same".to_owned(),
-            )
-        } else {
-            let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
-            let hint = errors
-                .first()
-                .and_then(|error| error.helps.first().cloned())
-                .unwrap_or_else(|| "%fit? shows its help".to_owned());
-            (fit.data.as_str(), first, hint)
-        };
-    let error = wrong(fit, word, message, Some(hint));
-    report(&error, cell.count, cell.source)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fit(line: &str) -> FitCall {
-        match split(line).unwrap().remove(0) {
-            Piece::Fit(fit) => fit,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn names(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
-    }
-
-    #[test]
-    fn fit_becomes_a_line_of_rust() {
-        let items = ["Mlp".to_owned()];
-        let data = names(&[("data", "lightcell::Data")]);
-        let code = fit_code(&fit("%fit Mlp data --epochs 3"), &data, &items, true).unwrap();
-        assert!(
-            code.starts_with("let mut fit = lightcell::notebook::fit::<Mlp, _>(&(data), \"{\\\"accelerator"),
-            "{code}"
-        );
-        assert!(code.contains("\\\"max_epochs\\\":3,"), "{code}");
-        assert!(code.ends_with(", None)?;"), "{code}");
-        let again = names(&[("data", "lightcell::Data"), ("fit", "lightcell::Fit<Mlp>")]);
-        assert!(
-            fit_code(&fit("%fit Mlp data"), &again, &items, true)
-                .unwrap()
-                .ends_with(", Some(fit))?;")
-        );
-        assert!(
-            fit_code(&fit("%fit Mlp data"), &again, &items, false)
-                .unwrap()
-                .ends_with(", None)?;")
-        );
-        let other = names(&[("data", "D"), ("fit", "lightcell::Fit<Other>")]);
-        assert!(
-            fit_code(&fit("%fit Mlp data"), &other, &items, true)
-                .unwrap()
-                .ends_with(", None)?;")
-        );
-        assert!(
-            fit_code(&fit("%fit fit data"), &again, &items, true)
-                .unwrap()
-                .contains("go_on(fit, &(data), ")
-        );
-        assert!(
-            fit_code(&fit("%fit a::Net<f32> Data::new(x, 1)"), &[], &[], true)
-                .unwrap()
-                .contains("fit::<a::Net<f32>, _>(&(Data::new(x, 1))")
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_is_said_with_the_closest_name() {
-        let items = ["Mlp".to_owned()];
-        let variables = names(&[("data", "D"), ("x", "i32")]);
-        let error = |line: &str| fit_code(&fit(line), &variables, &items, true).unwrap_err();
-        assert_eq!(
-            error("%fit Mpl data").to_string(),
-            "there is no model `Mpl`\nhint: did you mean Mlp?"
-        );
-        assert_eq!(
-            error("%fit Mlp dta").to_string(),
-            "there is no variable `dta`\nhint: did you mean data?"
-        );
-        assert_eq!(error("%fit x data").message, "`x` is a i32, no model");
-        assert!(error("%fit Zzz data").hint.unwrap().starts_with("define it in a cell"));
-        assert_eq!((error("%fit Mlp dta").column, error("%fit Mlp dta").width), (10, 3));
-    }
-
-    #[test]
-    fn the_compilers_words_become_the_users() {
-        let explained = |message: &str| {
-            let error = Diagnostic {
-                message: message.into(),
-                ..Diagnostic::default()
-            };
-            explain_fit(
-                &fit("%fit Mlp data"),
-                &[error],
-                Cell {
-                    count: 2,
-                    source: "%fit Mlp data",
-                },
-            )
-            .evalue
-        };
-        assert_eq!(
-            explained("the trait bound `Mlp: LightningModule` is not satisfied"),
-            "`Mlp` is no LightningModule"
-        );
-        assert_eq!(
-            explained("the trait bound `Vec<i32>: DataModule` is not satisfied"),
-            "`data` is nothing to train on: it is no DataModule"
-        );
-        assert_eq!(
-            explained("type mismatch resolving `<X as DataModule>::Batch == Y`"),
-            "`data` gives other batches than `Mlp` takes"
-        );
-        assert_eq!(explained("something else"), "something else");
-    }
 
     #[test]
     fn kernel_side_cells_are_known() {

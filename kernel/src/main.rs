@@ -17,6 +17,7 @@ mod libraries;
 mod listener;
 mod lockfile;
 mod magic;
+mod models;
 mod now;
 mod prepare;
 mod preparing;
@@ -132,6 +133,7 @@ fn serve(source: &Source) -> Result<ExitCode> {
     if let Some(session) = session {
         session.remove();
     }
+    connection::leave(&info);
     drop(stderr);
     if let Err(error) = &result {
         tracing::error!("{error:#}");

@@ -79,6 +79,8 @@ pub struct Said {
     pub redefined: Vec<String>,
     /// A training run failed: what, and what to do.
     pub run_failed: Option<(String, Option<String>)>,
+    /// A search for a learning rate found one, and set this hyperparameter to it.
+    pub suggestion: Option<(f64, Option<String>)>,
 }
 
 impl Now {

@@ -123,7 +123,7 @@ impl Executor {
             .collect()
     }
 
-    fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.shared
             .publisher
             .stream(false, text, self.shared.now.parent().as_ref());

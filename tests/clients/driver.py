@@ -35,8 +35,9 @@ class Driver:
                 return message["content"]
         raise TimeoutError("no reply")
 
-    def collect(self, msg_id, when=None, inputs=()):
-        """Messages of a request until its idle. With `when`, presses stop at that text."""
+    def collect(self, msg_id, when=None, inputs=(), touch=None):
+        """Messages of a request until its idle. With `when`, presses stop at that text; with `touch`, a text and a path,
+        makes the file once the text has appeared."""
         messages, seen, stopped, inputs = [], "", None, list(inputs)
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
@@ -62,6 +63,9 @@ class Driver:
             if len(messages) < 20000:
                 messages.append([kind, content])
             seen = (seen + json.dumps(content))[-100000:]
+            if touch and touch[0] in seen:
+                open(touch[1], "w").close()
+                touch = None
             if when and stopped is None and when in seen:
                 stopped = self.stop()
         raise TimeoutError(f"no idle; so far: {messages[-3:]}")
@@ -79,7 +83,9 @@ class Driver:
             allow_stdin=bool(op.get("inputs")),
             stop_on_error=op.get("stop_on_error", True),
         )
-        messages, stopped = self.collect(msg_id, op.get("interrupt_when"), op.get("inputs", ()))
+        messages, stopped = self.collect(
+            msg_id, op.get("interrupt_when"), op.get("inputs", ()), op.get("touch")
+        )
         return {"reply": self.reply(msg_id), "messages": messages, "stopped_after": stopped}
 
     def queue(self, op):
@@ -156,9 +162,12 @@ class Driver:
         return {"pid": self.manager.provisioner.pid}
 
     def restart(self, op):
-        self.manager.restart_kernel(now=False)
+        self.manager.restart_kernel(now=op.get("now", False))
         self.client.wait_for_ready(timeout=LIMIT)
         return {}
+
+    def key(self, op):
+        return {"key": self.manager.session.key.decode()}
 
     def alive(self, op):
         return {"alive": self.manager.is_alive()}

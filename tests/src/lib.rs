@@ -3,6 +3,9 @@
 //! The tests run against an installation (`lightcell selftest` makes it and names it in the environment). Without one
 //! they fail, saying so: a test that passes by doing nothing is none.
 
+pub mod remote;
+pub mod slurm;
+
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -141,6 +144,11 @@ impl Kernel {
             value["driver_error"].as_str().unwrap_or_default()
         );
         value
+    }
+
+    /// The driver's process: the front end.
+    pub fn front_end(&self) -> i32 {
+        self.driver.id() as i32
     }
 
     /// Runs a cell.

@@ -48,6 +48,10 @@ fn dependencies_point_one_way() {
             ]
             .concat(),
         ),
+        (
+            "lightcell-remote",
+            [&torch[..], &["evcxr", "lightcell", "lightcell-kernel"]].concat(),
+        ),
         ("lightcell-install", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
     ] {
         let all = dependencies(of);

@@ -110,6 +110,57 @@ fn mnist_reaches_97_percent() {
     assert!((97.0..=100.0).contains(&percent), "{percent}");
 }
 
+/// What a notebook printed, all of it.
+fn printed(notebook: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect::<String>(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    outputs(notebook)
+        .into_iter()
+        .map(|output| text(&output["text"]))
+        .collect()
+}
+
+/// In the resume notebook a run was killed, and what went on is the run that nobody killed.
+fn was_killed_and_went_on(notebook: &Value) {
+    let killed: Vec<&Value> = outputs(notebook)
+        .into_iter()
+        .filter(|output| output["output_type"] == "error")
+        .collect();
+    assert_eq!(killed.len(), 1, "{killed:?}");
+    assert!(
+        killed[0].to_string().contains("SIGKILL") || killed[0].to_string().contains("killed"),
+        "{}",
+        killed[0]
+    );
+    let said = printed(notebook);
+    // 45 batches an epoch in windows of three, five epochs.
+    for line in [
+        "75 losses of steps, equal: true",
+        "5 epochs, equal: true",
+        "weights, equal: true",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(said.contains("last.safetensors"), "{said}");
+}
+
+#[test]
+fn a_killed_run_goes_on_bit_for_bit() {
+    // In a folder of its own: it writes checkpoints.
+    let scratch = Scratch::new("resume");
+    std::fs::create_dir_all(scratch.0.join("data")).unwrap();
+    for name in ["resume.ipynb", "data/digits.csv.gz"] {
+        std::fs::copy(file(&format!("../notebooks/{name}")), scratch.0.join(name)).unwrap();
+    }
+    let (ok, executed, text) = execute(&scratch.0.join("resume.ipynb"), &[]);
+    assert!(ok, "{text}");
+    was_killed_and_went_on(&executed);
+    let text = std::fs::read_to_string(file("../notebooks/resume.ipynb")).unwrap();
+    was_killed_and_went_on(&serde_json::from_str(&text).unwrap());
+}
+
 #[test]
 fn committed_notebooks_hold_their_outputs_and_are_short() {
     for name in ["quickstart", "mnist"] {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the messages in this module.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Metric name to value, as logged by the user's steps (`train_loss`, `val_acc`, …).
 pub type Metrics = BTreeMap<String, f64>;
@@ -28,6 +28,22 @@ pub enum Stage {
     Test,
     /// Predictions for data without an answer.
     Predict,
+}
+
+/// What is done with a model outside of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// A pass over the validation data.
+    Validate,
+    /// A pass over the test data.
+    Test,
+    /// Predictions for data without an answer.
+    Predict,
+    /// The search for a learning rate.
+    LrFind,
+    /// The search for the largest batch size.
+    ScaleBatchSize,
 }
 
 /// How a run ended.
@@ -78,6 +94,41 @@ pub enum RunEvent {
         parameters: u64,
         /// Hyperparameters of the model, as a JSON object.
         hparams: serde_json::Value,
+    },
+    /// A pass over data or a search begins, outside of a run. It ends with [`RunEvent::Finished`], as a run does.
+    TaskStarted {
+        /// [`VERSION`] of the sender.
+        version: u32,
+        /// Name of the task, unique in this worker as a run's.
+        run: String,
+        /// What it is.
+        task: Task,
+        /// Whether its result is to be shown. Where it is not, its progress is, should it take long.
+        shown: bool,
+        /// Type name of the model, without its path.
+        model: String,
+        /// `cpu`, `cuda:0`, …
+        device: String,
+        /// Batches or steps that are to be made; 0 when nobody knows.
+        batches: u64,
+    },
+    /// What came of a task so far, in place of what was said before.
+    Table {
+        /// Name of the task.
+        run: String,
+        /// The head, then the rows.
+        rows: Vec<Vec<String>>,
+    },
+    /// The losses that a search for a learning rate has seen.
+    LrCurve {
+        /// Name of the task.
+        run: String,
+        /// Learning rate and mean loss of each step; numbers all.
+        points: Vec<(f64, f64)>,
+        /// The point that is suggested.
+        suggestion: Option<(f64, f64)>,
+        /// The hyperparameter that is set to it.
+        attr_name: Option<String>,
     },
     /// A batch is done. Sent at most about 20 times a second, and always for the last batch of a loop.
     Step {
@@ -146,6 +197,23 @@ pub enum RunEvent {
     },
 }
 
+impl RunEvent {
+    /// The run or task that it is about; empty for one that failed before it began.
+    pub fn run(&self) -> &str {
+        match self {
+            RunEvent::Started { run, .. }
+            | RunEvent::TaskStarted { run, .. }
+            | RunEvent::Table { run, .. }
+            | RunEvent::LrCurve { run, .. }
+            | RunEvent::Step { run, .. }
+            | RunEvent::Epoch { run, .. }
+            | RunEvent::Checkpoint { run, .. }
+            | RunEvent::Note { run, .. }
+            | RunEvent::Finished { run, .. } => run,
+        }
+    }
+}
+
 /// The JSON form of an event.
 pub fn encode(event: &RunEvent) -> Vec<u8> {
     // Cannot fail: no map with keys other than text, no type of ours that refuses.
@@ -175,6 +243,38 @@ mod tests {
             seconds: 1.0,
         };
         assert!(decode(&encode(&event)).is_err());
+    }
+
+    #[test]
+    fn events_of_tasks_come_back_as_they_were() {
+        let run = "r".to_owned();
+        for event in [
+            RunEvent::TaskStarted {
+                version: VERSION,
+                run: run.clone(),
+                task: Task::ScaleBatchSize,
+                shown: true,
+                model: "Net".into(),
+                device: "cpu".into(),
+                batches: 0,
+            },
+            RunEvent::Table {
+                run: run.clone(),
+                rows: vec![
+                    vec!["Test metric".into(), "DataLoader 0".into()],
+                    vec!["test_loss".into(), "NaN".into()],
+                ],
+            },
+            RunEvent::LrCurve {
+                run: run.clone(),
+                points: vec![(1e-8, 2.3), (1.0, 9.0)],
+                suggestion: Some((0.02, 1.0)),
+                attr_name: Some("lr".into()),
+            },
+        ] {
+            assert_eq!(event.run(), "r");
+            assert_eq!(decode(&encode(&event)).unwrap(), event);
+        }
     }
 
     #[test]

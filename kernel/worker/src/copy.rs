@@ -5,15 +5,14 @@
 //! crash, `exit`, the kernel's kill on interrupt), the copy becomes the runner: its memory is that of before the cell.
 //! This way round, and not the other, so that in the normal case pid, child processes and locks stay the user's.
 //!
-//! The copy lets go of the user's pipes and sockets: with them open, a child whose stdin was dropped would never see its
-//! end. In their places stands a socket whose other side is closed, so that what holds them reads an end, fails to write,
-//! and can be dropped. They, and threads other than this one, cannot be taken over, and are named when it happens.
+//! The copy lets go of the user's pipes and sockets ([`descriptors`](crate::descriptors)), and has one thread while it waits; when it takes
+//! over, it brings the others back ([`threads`]). What it could not take
+//! over is named then.
 
-use crate::link;
-use crate::shared;
+use crate::descriptors::Descriptors;
+use crate::{link, shared, stopping, threads};
 use lightcell_events::frame::{Kind, encode_fields};
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 /// What this process is after [`before_cell`].
@@ -35,7 +34,8 @@ pub fn supervise() {
     shared::get()
         .supervisor
         .store(std::process::id() as c_int, Ordering::SeqCst);
-    match fork() {
+    // SAFETY: this process has one thread, and the child goes on with it.
+    match unsafe { libc::fork() } {
         -1 => {} // No process left to watch over the cells: they run unwatched, and a crash loses the variables.
         0 => {
             // SAFETY: dies with the supervisor, whom evcxr may kill.
@@ -95,42 +95,42 @@ fn describe(status: c_int) -> String {
     }
 }
 
-/// libc's `fork`, not the bare system call: it leaves malloc's locks usable on both sides.
-fn fork() -> c_int {
-    // SAFETY: the child goes on with this thread alone; what threads of the user lose by that is named at a takeover.
-    unsafe { libc::fork() }
-}
-
 /// Makes the copy.
 pub fn before_cell() -> Role {
     rest_libtorch_threads();
     let shared = shared::get();
     let seen = shared.takeover.load(Ordering::SeqCst);
-    let threads = threads();
     let runner = std::process::id() as c_int;
-    match fork() {
-        -1 => Role::Runner(0),
+    let mut descriptors = Descriptors::new();
+    let (copy, threads) = threads::fork(|| descriptors.note());
+    match copy {
         0 => {
-            let lost = let_go_of_pipes();
+            // Until the threads are back nothing here takes memory or a lock: one of them may have been in malloc.
+            let mut lost = descriptors.let_go();
             wait(seen, runner);
+            descriptors.renew(&mut lost);
+            let lost_threads = threads.revive();
             let how = describe(shared.status.load(Ordering::SeqCst));
-            let mut names = lost;
-            if threads > 1 {
-                names.push(format!(
-                    "{} background thread{}",
-                    threads - 1,
-                    if threads > 2 { "s" } else { "" }
-                ));
-            }
+            let lost = [
+                (lost.pipes, "pipe"),
+                (lost.sockets, "socket"),
+                (lost_threads, "background thread"),
+            ];
+            let names: Vec<String> = lost
+                .into_iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, one)| format!("{count} {one}{}", if count > 1 { "s" } else { "" }))
+                .collect();
             link::send(Kind::TakenOver, &encode_fields([how, names.join(", ")]));
             // SAFETY: the supervisor is the parent now (it adopts orphans); the copy ends with it.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
             Role::TookOver
         }
-        copy => {
+        1.. => {
             shared.waiting.store(copy, Ordering::SeqCst);
             Role::Runner(copy)
         }
+        _ => Role::Runner(0),
     }
 }
 
@@ -177,87 +177,9 @@ pub fn drop_copy(copy: c_int) {
     }
 }
 
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
-}
-
-/// Puts a dead socket in the place of pipes and sockets other than the worker's own; says what they were.
-fn let_go_of_pipes() -> Vec<String> {
-    let (mut pipes, mut sockets) = (0, 0);
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
-        return Vec::new();
-    };
-    let numbers: Vec<c_int> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    let mut dead = None;
-    for fd in numbers {
-        // The worker's own stand at 200 and above; 0 to 2 are the user's standard descriptors, and stay.
-        // The number that the list's own descriptor had may be the dead socket's now.
-        if fd <= 2 || crate::fds::is_private(fd) || dead == Some(fd) {
-            continue;
-        }
-        let target = name_of(fd);
-        let count = if target.starts_with("pipe:") {
-            &mut pipes
-        } else if target.starts_with("socket:") && DEAD.get() != Some(&target) {
-            &mut sockets
-        } else {
-            continue;
-        };
-        *count += 1;
-        let dead = *dead.get_or_insert_with(dead_socket);
-        // SAFETY: descriptors of this copy; the runner's stays open.
-        unsafe {
-            if dead < 0 || libc::dup3(dead, fd, libc::O_CLOEXEC) < 0 {
-                libc::close(fd);
-            }
-        }
-    }
-    if let Some(dead) = dead {
-        let _ = DEAD.set(name_of(dead));
-        // SAFETY: made above; its duplicates stay.
-        unsafe { libc::close(dead) };
-    }
-    let mut lost = Vec::new();
-    for (count, one) in [(pipes, "pipe"), (sockets, "socket")] {
-        if count > 0 {
-            lost.push(format!("{count} {one}{}", if count > 1 { "s" } else { "" }));
-        }
-    }
-    lost
-}
-
-/// What the process that took over has in the place of pipes and sockets: not lost a second time.
-static DEAD: OnceLock<String> = OnceLock::new();
-
-/// What a descriptor is, in the system's words.
-fn name_of(fd: c_int) -> String {
-    let target = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-    target.to_string_lossy().into_owned()
-}
-
-/// A socket whose other side is closed; negative when there are no descriptors left.
-fn dead_socket() -> c_int {
-    let mut pair = [-1; 2];
-    // SAFETY: writes two descriptors into a local of that size; the second is nobody else's.
-    unsafe {
-        if libc::socketpair(
-            libc::AF_UNIX,
-            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
-            0,
-            pair.as_mut_ptr(),
-        ) == 0
-        {
-            libc::close(pair[1]);
-        }
-    }
-    pair[0]
-}
-
 /// libtorch's CPU threads are OpenMP's, and OpenMP ends them when asked; the next parallel region starts new ones.
 fn rest_libtorch_threads() {
-    if threads() == 1 {
+    if threads::able() || stopping::others() == 0 {
         return;
     }
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {

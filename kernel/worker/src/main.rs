@@ -7,18 +7,25 @@
 //! Built with the user's rustc and `-C prefer-dynamic`, so that it shares libstd.so with the cells: only then does its
 //! panic hook hold for them, and only then can it flush what they left in stdout's buffer.
 //!
-//! It has one thread while no cell runs. That is what makes a copy of the process (see [`copy`]) a complete one.
+//! It has one thread of its own. Those of the user's are part of a copy of the process (see [`copy`]) too: [`threads`].
 //!
 //! Must not know: Jupyter, evcxr's crates, libtorch.
 
+mod bound;
 mod cell;
 mod copy;
+mod descriptors;
 mod fds;
 mod frames;
 mod link;
+mod listing;
 mod output;
 mod panics;
+mod polls;
 mod shared;
+mod stopping;
+mod system;
+mod threads;
 
 use std::ffi::c_int;
 

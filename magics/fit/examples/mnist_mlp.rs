@@ -3,7 +3,7 @@
 //! `cargo run --release -p lightcell --example mnist_mlp -- [--data DIR] [--max-epochs N] [--threads N] [--seed N]`
 //!
 //! It prints seconds per epoch and the accuracy on the test data. DIR holds MNIST's four IDX files; those that are not there
-//! are downloaded into it. This is the network of the speed table (`examples/speed.rs`).
+//! are downloaded into it. This is the network of the speed table (`examples/speed`).
 
 use lightcell::prelude::*;
 

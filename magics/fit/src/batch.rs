@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use tch::{Device, Kind, Tensor};
 
 /// What one step gets. Its size is known, never guessed.
-pub trait Batch: Debug + 'static {
+pub trait Batch: Debug + Send + 'static {
     /// Number of samples.
     fn len(&self) -> i64;
 

@@ -33,6 +33,8 @@ pub enum Kind {
     Option,
     /// The model's own code failed.
     Model,
+    /// The user stopped it, and a part of it is no result.
+    Stopped,
     /// Anything else that libtorch said.
     Torch,
 }

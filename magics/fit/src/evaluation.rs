@@ -48,6 +48,18 @@ impl Evaluation {
         Ok(Evaluation { stage, metrics })
     }
 
+    /// Name and value of each, as text; the head first.
+    pub(crate) fn rows(&self) -> Vec<Vec<String>> {
+        let head = match self.stage {
+            Stage::Test => "Test metric",
+            _ => "Validate metric",
+        };
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        std::iter::once(row(head, "DataLoader 0".to_owned()))
+            .chain(self.metrics.iter().map(|(name, value)| row(name, value.to_string())))
+            .collect()
+    }
+
     /// The values by name.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -63,23 +75,16 @@ impl Deref for Evaluation {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = match self.stage {
-            Stage::Test => "Test metric",
-            _ => "Validate metric",
-        };
-        let source = "DataLoader 0";
-        let rows: Vec<(&str, String)> = self
-            .metrics
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_string()))
-            .collect();
-        let width = |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text.chars().count()).max().unwrap_or(0);
-        let first = width(&mut rows.iter().map(|row| row.0).chain([head]));
-        let second = width(&mut rows.iter().map(|row| row.1.as_str()).chain([source]));
+        let rows = self.rows();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let (first, second) = (width(0), width(1));
         let line = "─".repeat(first + second + 9);
-        writeln!(f, "{line}\n   {head:^first$}   {source:^second$}\n{line}")?;
-        for (name, value) in rows {
-            writeln!(f, "   {name:^first$}   {value:^second$}")?;
+        writeln!(f, "{line}")?;
+        for (index, row) in rows.iter().enumerate() {
+            writeln!(f, "   {:^first$}   {:^second$}", row[0], row[1])?;
+            if index == 0 {
+                writeln!(f, "{line}")?;
+            }
         }
         f.write_str(&line)
     }

@@ -5,7 +5,7 @@ use crate::data::{DataLoader, DataModule};
 use crate::error::{Error, Result};
 use crate::evaluation::Evaluation;
 use crate::history::{EpochRecord, History};
-use crate::looping::{self, Progress};
+use crate::looping::{self, Outcome, Progress};
 use crate::making;
 use crate::module::LightningModule;
 use crate::optim::Optimizer;
@@ -14,13 +14,39 @@ use crate::precision::Precision;
 use crate::progress::{Outside, Reporter, failed_before};
 use crate::scaler::GradScaler;
 use crate::steps::{Steps, guarded, load_saved, saved};
-use crate::trainer::{Trainer, device_name, joined};
-use lightcell_events::run::{Metrics, Stage, Status};
+use crate::trainer::{Trainer, device_name, predictions};
+use lightcell_events::run::{Stage, Status};
 use std::fmt;
 use tch::Tensor;
 
 /// A model with all that belongs to it: what `%fit` leaves in the variable `fit`, and what
 /// [`LightningModule::build`] makes.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// # hparams! { Hp {} }
+/// # struct Net(Linear);
+/// # impl LightningModule for Net {
+/// #     type HParams = Hp;
+/// #     type Batch = (Tensor, Tensor);
+/// #     fn new(p: &Path, _: &Hp) -> Net { Net(linear(p / "l1", 4, 2)) }
+/// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+/// #     fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+/// #         let loss = self.forward(x).cross_entropy_for_logits(y);
+/// #         cx.log("train_loss", &loss);
+/// #         Ok(loss)
+/// #     }
+/// # }
+/// # let x = Tensor::randn([32, 4], (Kind::Float, Device::Cpu));
+/// # let y = Tensor::zeros([32], (Kind::Int64, Device::Cpu));
+/// # let data = Data::new(TensorDataset::new(x, y)?).batch_size(8);
+/// let mut fit = Trainer::new().max_epochs(2).seed(1).fit::<Net, _>(&Hp::default(), &data)?;
+/// assert_eq!((fit.history.len(), fit.step_losses.len()), (2, 8));
+/// Trainer::new().max_epochs(3).go_on(&mut fit, &data)?;
+/// assert_eq!(fit.history[4].metrics.keys().collect::<Vec<_>>(), ["train_loss"]);
+/// assert_eq!(fit.model.forward(&Tensor::ones([3, 4], (Kind::Float, Device::Cpu))).size(), [3, 2]);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Fit<M: LightningModule> {
     /// The model, as far as it is trained.
     pub model: M,
@@ -70,7 +96,7 @@ impl<M: LightningModule> fmt::Debug for Fit<M> {
 }
 
 /// A type's own name, without its path.
-fn type_name<M>() -> &'static str {
+pub(crate) fn type_name<M>() -> &'static str {
     making::own_name(std::any::type_name::<M>())
 }
 
@@ -215,8 +241,9 @@ impl<M: LightningModule> Fit<M> {
     /// # Errors
     /// When there is no batch, or a step fails.
     pub fn predict(&mut self, loader: &DataLoader<M::Batch>) -> Result<Tensor> {
-        let (_, parts) = self.judge(&Trainer::new(), Stage::Predict, Ok(Some(loader.clone())))?;
-        joined(parts)
+        let mut reporter = Reporter::new(Outside::here());
+        let loader = Ok(Some(loader.clone()));
+        predictions(self.judge(&Trainer::new(), Stage::Predict, loader, &mut reporter))
     }
 
     /// Runs a stage that is no training, with the parameters of the trainer's checkpoint if it names one.
@@ -225,16 +252,17 @@ impl<M: LightningModule> Fit<M> {
         trainer: &Trainer,
         stage: Stage,
         loader: Result<Option<DataLoader<M::Batch>>>,
-    ) -> Result<(Metrics, Vec<Tensor>)> {
+        reporter: &mut Reporter,
+    ) -> Result<Outcome> {
         let loader = making::loader(loader, stage)?;
         trainer.check()?;
         let Some(path) = looping::checkpoint_of(trainer, &self.progress.callbacks)? else {
-            return self.judge_as_it_is(trainer, stage, loader);
+            return self.judge_as_it_is(trainer, stage, loader, reporter);
         };
         let (kept, state) = (making::kept(&self.store)?, saved(&self.model)?);
         let judged = looping::load(&path, &self.store)
             .and_then(|state| load_saved(&mut self.model, &state))
-            .and_then(|()| self.judge_as_it_is(trainer, stage, loader));
+            .and_then(|()| self.judge_as_it_is(trainer, stage, loader, reporter));
         // The run goes on from where it is, whatever it was compared with.
         let back = checkpoint::copy(&self.store, &kept).and_then(|()| load_saved(&mut self.model, &state));
         judged.and_then(|judged| back.map(|()| judged))
@@ -245,8 +273,10 @@ impl<M: LightningModule> Fit<M> {
         trainer: &Trainer,
         stage: Stage,
         loader: DataLoader<M::Batch>,
-    ) -> Result<(Metrics, Vec<Tensor>)> {
+        reporter: &mut Reporter,
+    ) -> Result<Outcome> {
         let judged = looping::Judged {
+            model: type_name::<M>(),
             store: &self.store,
             progress: &self.progress,
             lr: self.optimizer.lr(),
@@ -257,7 +287,7 @@ impl<M: LightningModule> Fit<M> {
             self.progress.precision,
             Some(loader),
         );
-        looping::evaluate(&mut work, &judged, stage, trainer)
+        looping::evaluate(&mut work, &judged, stage, trainer, reporter)
     }
 
     /// The layers with their classes and numbers of parameters, as PyTorch Lightning shows them: those of the model itself for a

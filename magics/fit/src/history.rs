@@ -16,7 +16,20 @@ pub struct EpochRecord {
     pub seconds: f64,
 }
 
-/// The records of all epochs.
+/// The records of all epochs, a list of [`EpochRecord`]s that is shown as a table.
+///
+/// ```
+/// use lightcell::{EpochRecord, History};
+/// let epoch = |epoch: u64, loss: f64| EpochRecord {
+///     epoch,
+///     step: 10 * (epoch + 1),
+///     metrics: [("val_loss".to_owned(), loss)].into(),
+///     seconds: 1.5,
+/// };
+/// let history = History(vec![epoch(0, 0.7), epoch(1, 0.4), epoch(2, 0.5)]);
+/// assert_eq!(history.best().unwrap().epoch, 1);
+/// assert_eq!(history.last().unwrap().metrics["val_loss"], 0.5);
+/// ```
 #[derive(Clone, PartialEq, Default)]
 pub struct History(pub Vec<EpochRecord>);
 

@@ -11,18 +11,21 @@ mod callbacks;
 mod checkpoint;
 mod csv_logger;
 mod data;
+pub mod datasets;
 mod error;
 mod evaluation;
 mod fit;
 mod flow;
 mod history;
+#[cfg(feature = "image")]
+mod image_folder;
 mod interchange;
 mod layers;
 mod log_dir;
 mod looping;
 mod making;
 mod means;
-mod mnist;
+pub mod metrics;
 pub mod models;
 mod module;
 pub mod notebook;
@@ -30,6 +33,7 @@ pub mod onnx;
 mod optim;
 mod path;
 mod precision;
+mod preprocessing;
 mod progress;
 mod readers;
 mod scaler;
@@ -40,6 +44,7 @@ mod steps;
 mod summary;
 mod tensorboard;
 mod trainer;
+pub mod transforms;
 mod tuner;
 
 pub use batch::Batch;
@@ -49,23 +54,32 @@ pub use callbacks::{
     StochasticWeightAveraging, SwaStart, Timer,
 };
 pub use csv_logger::CsvLogger;
-pub use data::{Batches, Data, DataLoader, DataModule, Dataset, TensorDataset};
+pub use data::{
+    Batches, Collate, ConcatDataset, Data, DataLoader, DataModule, Dataset, DistributedSampler, KFold, Map,
+    RandomSampler, SampleRng, Sampler, SequentialSampler, SharedTensor, Split, StratifiedKFold, Subset,
+    SubsetRandomSampler, TensorDataset, WeightedRandomSampler, pad_sequence, random_split, train_test_split,
+};
+pub use datasets::{Mnist, mnist};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use evaluation::Evaluation;
 pub use fit::Fit;
 pub use flow::{Eager, Flow, FlowModule};
 pub use history::{EpochRecord, History};
+#[cfg(feature = "image")]
+pub use image_folder::{ImageFolder, read_image};
 pub use interchange::ScriptModule;
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
 /// The rest of what tch does not have of libtorch: memory statistics, generators' states, deterministic algorithms.
 pub use lightcell_torch as torch;
-pub use mnist::{Mnist, mnist};
 pub use module::{HParams, LightningModule, Loggable, Step, ValueBox};
 pub use optim::{Optim, Optimizer, ParamGroup, adagrad, adam, adamw, lbfgs, rmsprop, sgd};
 pub use path::{Path, Store};
 pub use precision::Precision;
-pub use readers::{csv, idx};
+pub use preprocessing::{OneHotEncoder, StandardScaler};
+pub use readers::{
+    Column, CsvDataset, CsvFormat, NpyDataset, Table, TextDataset, TokenWindows, csv, idx, npy, npz, safetensors,
+};
 pub use scaler::GradScaler;
 pub use schedule::{
     CosineAnnealingLR, CosineAnnealingWarmRestarts, ExponentialLR, Interval, LambdaLR, LinearLR, MultiStepLR,
@@ -82,18 +96,30 @@ pub use {serde, serde_json, tch};
 
 /// What a cell or program needs to define and train a model.
 pub mod prelude {
+    pub use crate::data::{
+        Collate, ConcatDataset, Data, DataLoader, DataModule, Dataset, DistributedSampler, KFold, RandomSampler,
+        SampleRng, Sampler, SequentialSampler, SharedTensor, StratifiedKFold, Subset, SubsetRandomSampler,
+        TensorDataset, WeightedRandomSampler, pad_sequence, random_split, train_test_split,
+    };
+    pub use crate::datasets;
     pub use crate::hparams;
+    #[cfg(feature = "image")]
+    pub use crate::image_folder::{ImageFolder, read_image};
     pub use crate::layers::*;
+    pub use crate::metrics::{self, Metric};
+    pub use crate::preprocessing::{OneHotEncoder, StandardScaler};
+    pub use crate::readers::{
+        Column, CsvDataset, CsvFormat, NpyDataset, Table, TextDataset, TokenWindows, csv, idx, npy, npz, safetensors,
+    };
     pub use crate::{
         AnnealingStrategy, Batch, BatchSizeMode, Callback, ClipAlgorithm, Compat, CosineAnnealingLR,
-        CosineAnnealingWarmRestarts, CsvLogger, Data, DataLoader, DataModule, Dataset, DeviceStatsMonitor,
-        EMAWeightAveraging, EarlyStopping, Error, Evaluation, ExponentialLR, Fit, GradScaler,
-        GradientAccumulationScheduler, HParams, Interval, LambdaLR, LearningRateMonitor, LightningModule, Limit,
-        LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint, ModelSummary, MonitorMode, MultiStepLR, OneCycleLR, Optim,
-        ParamGroup, Path, PlateauMode, PolynomialLR, Precision, ReduceLROnPlateau, Result, Run, ScaleBatchSize,
-        Schedule, ScriptModule, SequentialLR, Stage, StateDict, Step, StepLR, StochasticWeightAveraging, Store,
-        SummaryWriter, TensorBoardLogger, TensorDataset, ThresholdMode, Timer, Trainer, Tuner, adagrad, adam, adamw,
-        csv, idx, image_grid, lbfgs, mnist, rmsprop, sgd,
+        CosineAnnealingWarmRestarts, CsvLogger, DeviceStatsMonitor, EMAWeightAveraging, EarlyStopping, Error,
+        Evaluation, ExponentialLR, Fit, GradScaler, GradientAccumulationScheduler, HParams, Interval, LambdaLR,
+        LearningRateMonitor, LightningModule, Limit, LinearLR, LrFind, LrFinder, LrMode, ModelCheckpoint, ModelSummary,
+        MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, Precision,
+        ReduceLROnPlateau, Result, Run, ScaleBatchSize, Schedule, ScriptModule, SequentialLR, Stage, StateDict, Step,
+        StepLR, StochasticWeightAveraging, Store, SummaryWriter, TensorBoardLogger, ThresholdMode, Timer, Trainer,
+        Tuner, adagrad, adam, adamw, image_grid, lbfgs, mnist, rmsprop, sgd,
     };
     pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
     pub use serde_json::Value;

@@ -10,7 +10,7 @@ mod watching;
 mod windows;
 mod work;
 
-pub(crate) use evaluating::{Judged, checkpoint_of, evaluate, load};
+pub(crate) use evaluating::{Judged, Outcome, checkpoint_of, evaluate, load};
 pub(crate) use faults::is_finite;
 pub(crate) use partial::Partial;
 pub(crate) use watching::{best_of, newest};

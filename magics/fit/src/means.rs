@@ -1,9 +1,11 @@
-//! Means of what steps log, read from the device as seldom as possible.
+//! Means of what steps log, read from the device as seldom as possible, and metrics, computed once.
 
 use crate::error::Result;
+use crate::metrics::Metric;
 use crate::module::{Step, Value};
 use lightcell_events::run::Metrics;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 /// Means of logged values, weighted by the size of their batches.
@@ -13,8 +15,21 @@ pub(crate) struct Means {
     /// Logged and not yet read: reading waits for the device.
     pending: Vec<(String, Value, i64)>,
     newest: Metrics,
+    metrics: BTreeMap<String, Rc<dyn Metric>>,
+    /// States of metrics in earlier batches, for those that are not yet logged.
+    earlier: States,
     /// On the CPU reading costs nothing, so nothing is kept back.
     at_once: bool,
+}
+
+/// States of metrics, each tensor with its shape.
+pub(crate) type States = BTreeMap<String, Vec<(Vec<i64>, Vec<f64>)>>;
+
+impl Drop for Means {
+    /// A metric begins anew with each epoch, also after one that was cut or failed.
+    fn drop(&mut self) {
+        self.metrics.values().for_each(|metric| metric.reset());
+    }
 }
 
 impl Means {
@@ -23,16 +38,50 @@ impl Means {
             sums: BTreeMap::new(),
             pending: Vec::new(),
             newest: Metrics::new(),
+            metrics: BTreeMap::new(),
+            earlier: States::new(),
             at_once: device == Device::Cpu,
         }
     }
 
-    /// Goes on with sums of earlier batches.
-    pub fn with(device: Device, sums: BTreeMap<String, (f64, f64)>) -> Means {
-        Means {
-            sums,
-            ..Means::new(device)
+    /// Goes on with sums and metrics of earlier batches.
+    pub fn with(device: Device, sums: BTreeMap<String, (f64, f64)>, earlier: States) -> Means {
+        let mut means = Means::new(device);
+        (means.sums, means.earlier) = (sums, earlier);
+        means
+    }
+
+    /// The states of the metrics.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn states(&self) -> Result<States> {
+        let number = |tensor: Tensor| {
+            let flat = tensor
+                .f_to_device(Device::Cpu)?
+                .f_to_kind(Kind::Double)?
+                .f_reshape([-1])?;
+            Ok((tensor.size(), Vec::try_from(&flat)?))
+        };
+        let state = |metric: &Rc<dyn Metric>| metric.state().into_iter().map(number).collect::<Result<_>>();
+        let mut states = self.earlier.clone();
+        for (name, metric) in &self.metrics {
+            states.insert(name.clone(), state(metric)?);
         }
+        Ok(states)
+    }
+
+    /// Keeps a metric that was logged; what it had seen in earlier batches is added to it.
+    fn keep(&mut self, name: String, metric: Rc<dyn Metric>) -> Result<()> {
+        if let Some(earlier) = self.earlier.remove(&name) {
+            let tensor = |(size, numbers): (Vec<i64>, Vec<f64>)| Ok(Tensor::from_slice(&numbers).f_view(&*size)?);
+            let earlier = earlier.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
+            metric
+                .merge_state(&earlier)
+                .map_err(|error| error.at(&format!("`{name}`")))?;
+        }
+        self.metrics.insert(name, metric);
+        Ok(())
     }
 
     /// Sums and weights of what was read.
@@ -41,13 +90,18 @@ impl Means {
     }
 
     /// Takes what a step logged.
-    pub fn take(&mut self, cx: &mut Step, len: i64) {
+    ///
+    /// # Errors
+    /// When a metric of this name had other settings before the run was cut.
+    pub fn take(&mut self, cx: &mut Step, len: i64) -> Result<()> {
         for (name, value) in cx.logged.drain(..) {
             match value {
                 Value::Tensor(_) if !self.at_once => self.pending.push((name, value, len)),
+                Value::Metric(metric) => self.keep(name, metric)?,
                 value => self.add(name, value.read(), len),
             }
         }
+        Ok(())
     }
 
     fn add(&mut self, name: String, value: f64, len: i64) {
@@ -95,17 +149,22 @@ impl Means {
             .collect()
     }
 
-    /// The means so far.
+    /// The means, and the values of the metrics.
     ///
     /// # Errors
-    /// When the device failed.
+    /// When the device failed, or a metric cannot be computed.
     pub fn means(&mut self) -> Result<Metrics> {
         self.read()?;
-        Ok(self
+        let mut means: Metrics = self
             .sums
             .iter()
             .map(|(name, (sum, weight))| (name.clone(), sum / weight))
-            .collect())
+            .collect();
+        for (name, metric) in &self.metrics {
+            let value = metric.compute().map_err(|error| error.at(&format!("`{name}`")))?;
+            means.insert(name.clone(), value);
+        }
+        Ok(means)
     }
 }
 
@@ -146,7 +205,7 @@ mod tests {
             cx.log("b", &(value * 2.0));
             let c = Tensor::from_slice(&[batch as i64]);
             cx.logged.push(("c".to_owned(), Value::Tensor(c)));
-            means.take(&mut cx, len);
+            means.take(&mut cx, len).unwrap();
         }
         means
     }
@@ -170,7 +229,7 @@ mod tests {
         let mut cx = Step::new(Stage::Train, 0, 0, 0);
         cx.log("nan", &f64::NAN);
         cx.log("one", &1);
-        means.take(&mut cx, 1);
+        means.take(&mut cx, 1).unwrap();
         assert_eq!(means.newest(), [("one".to_owned(), 1.0)].into());
     }
 }

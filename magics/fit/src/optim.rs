@@ -5,6 +5,7 @@ mod kernels;
 mod lbfgs;
 mod looking;
 mod optimizer;
+mod part;
 
 pub use group::ParamGroup;
 pub(crate) use group::name_fits;

@@ -4,10 +4,10 @@ mod terminal;
 
 use terminal::Terminal;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::history::EpochRecord;
 use crate::looping::Progress;
-use lightcell_events::run::{self, Level, Metrics, RunEvent, Stage, Status};
+use lightcell_events::run::{self, Level, Metrics, RunEvent, Stage, Status, Task};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +40,9 @@ pub(crate) struct Reporter {
     terminal: Terminal,
     outside: Outside,
     warned: BTreeSet<String>,
+    begun: Instant,
+    /// Whether the result of a task is to be shown.
+    shown: bool,
 }
 
 impl Reporter {
@@ -53,6 +56,16 @@ impl Reporter {
             terminal: Terminal::default(),
             outside,
             warned: BTreeSet::new(),
+            begun: Instant::now(),
+            shown: false,
+        }
+    }
+
+    /// For a task that a magic asked for: the notebook shows its result.
+    pub fn showing(outside: Outside) -> Reporter {
+        Reporter {
+            shown: true,
+            ..Reporter::new(outside)
         }
     }
 
@@ -119,6 +132,44 @@ impl Reporter {
             step: record.step,
             metrics,
             seconds: record.seconds,
+        });
+    }
+
+    /// A task outside of a run begins.
+    pub fn task(&mut self, task: Task, model: &str, device: String, batches: u64) {
+        self.begun = Instant::now();
+        self.send(&RunEvent::TaskStarted {
+            version: run::VERSION,
+            run: self.run.clone(),
+            task,
+            shown: self.shown,
+            model: model.to_owned(),
+            device,
+            batches,
+        });
+    }
+
+    /// What a task has found so far.
+    pub fn table(&mut self, rows: Vec<Vec<String>>) {
+        let run = self.run.clone();
+        self.send(&RunEvent::Table { run, rows });
+    }
+
+    /// A task is over. Its caller gets the error; who asked by a magic hears of it by [`failed_before`].
+    pub fn task_over(&mut self, step: u64, error: Option<&Error>) {
+        let status = match error {
+            None => Status::Completed,
+            Some(error) if error.kind() == Kind::Stopped => Status::Stopped,
+            Some(_) => Status::Failed,
+        };
+        self.send(&RunEvent::Finished {
+            run: self.run.clone(),
+            status,
+            epochs: 0,
+            step,
+            seconds: self.begun.elapsed().as_secs_f64(),
+            error: None,
+            hint: None,
         });
     }
 

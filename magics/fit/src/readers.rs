@@ -1,4 +1,12 @@
-//! Files to tensors: tables of numbers (CSV) and MNIST's format (IDX), both also compressed with gzip.
+//! Files to tensors and datasets: tables (CSV), NumPy's arrays, safetensors, texts, and MNIST's format (IDX).
+
+mod arrays;
+mod rows;
+mod table;
+
+pub use arrays::{NpyDataset, npy, npz, safetensors};
+pub use rows::{CsvDataset, TextDataset, TokenWindows};
+pub use table::{Column, CsvFormat, Table};
 
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
@@ -6,7 +14,11 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use tch::{Kind as TKind, Tensor};
 
-fn open(path: &Path) -> Result<Box<dyn Read>> {
+/// A file, unpacked when its name ends in `.gz`.
+///
+/// # Errors
+/// When it cannot be opened; the hint says where relative paths start.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = File::open(path).map_err(|error| {
         let folder = std::env::current_dir()
             .map(|dir| dir.display().to_string())
@@ -28,6 +40,16 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
 /// # Errors
 /// When the file cannot be read, is empty, has rows of different length, or a cell that is no number; the message says
 /// in which row and column, counted from 1 with the header.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let file = std::env::temp_dir().join(format!("lightcell-doc-{}.csv", std::process::id()));
+/// std::fs::write(&file, "height,weight\n1.8,70\n1.6,55\n").unwrap();
+/// let table = csv(&file)?;
+/// assert_eq!((table.size(), table.double_value(&[1, 1])), (vec![2, 2], 55.0));
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok::<(), Error>(())
+/// ```
 pub fn csv(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let mut reader = ::csv::ReaderBuilder::new()
@@ -100,6 +122,16 @@ fn csv_error(path: &Path, rows: usize, error: &::csv::Error) -> Error {
 ///
 /// # Errors
 /// When the file cannot be read, is of another format, or shorter than it says.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let file = std::env::temp_dir().join(format!("lightcell-doc-{}.idx", std::process::id()));
+/// // Bytes (8), one dimension, of three.
+/// std::fs::write(&file, [0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]).unwrap();
+/// assert_eq!(Vec::<u8>::try_from(&idx(&file)?).unwrap(), [5, 6, 7]);
+/// # std::fs::remove_file(file).unwrap();
+/// # Ok::<(), Error>(())
+/// ```
 pub fn idx(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let wrong = |what: String| Error::new(Kind::Data, format!("{}: {what}", path.display()));

@@ -23,7 +23,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 /// What a schedule counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let monitor = LearningRateMonitor::new().logging_interval(Interval::Epoch);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Interval {
     /// Optimizer steps.
     Step,

@@ -6,6 +6,12 @@ use tch::{Kind, Tensor};
 
 /// Images in a grid, each with a label below: `images` is `[n, height, width]` (any numbers; the darkest and the
 /// brightest of all become black and white), `labels` has up to `n` texts. Shows at most 64.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let images = Tensor::rand([3, 8, 8], (Kind::Float, Device::Cpu));
+/// display(&image_grid(&images, &["one", "two", "three"]));
+/// ```
 pub fn image_grid<L: std::fmt::Display>(images: &Tensor, labels: &[L]) -> Rich {
     let size = images.size();
     let &[n, height, width] = &size[..] else {

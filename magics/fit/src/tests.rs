@@ -14,6 +14,7 @@ mod names;
 mod optimizers;
 mod precision;
 mod resume;
+mod tasks;
 mod tuning;
 mod validating;
 mod watching;

@@ -4,13 +4,15 @@ mod evaluating;
 mod files;
 mod limits;
 mod loggers;
+mod named;
 mod numbers;
 mod switches;
 mod validation;
 
-pub(crate) use evaluating::joined;
+pub(crate) use evaluating::{joined, predictions};
 pub(crate) use limits::Duration;
 pub(crate) use loggers::Loggers;
+pub(crate) use named::Named;
 
 use crate::callbacks::{Callbacks, EarlyStopping, ModelCheckpoint};
 use crate::data::DataModule;
@@ -25,6 +27,11 @@ use tch::{Cuda, Device};
 
 /// A limit on the batches of a loop: a whole number counts batches, one with a point is a share of them. `1` is one
 /// batch, `1.0` is all.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// assert_eq!((Limit::from(1).of(40), Limit::from(1.0).of(40), Limit::from(0.25).of(40)), (1, 40, 10));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Limit {
@@ -57,6 +64,11 @@ impl From<f64> for Limit {
 }
 
 /// How [`Trainer::gradient_clip_val`] limits gradients.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let trainer = Trainer::new().gradient_clip_val(0.5).gradient_clip_algorithm(ClipAlgorithm::Value);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClipAlgorithm {
@@ -68,6 +80,11 @@ pub enum ClipAlgorithm {
 }
 
 /// Whether a run draws its random numbers as ours, or as another library does.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// let trainer = Trainer::new().seed(42).compat(Compat::Lightning);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compat {
@@ -120,6 +137,8 @@ pub struct Trainer {
     pub(crate) log_every_n_steps: u64,
     pub(crate) model_checkpoint: Option<ModelCheckpoint>,
     pub(crate) early_stopping: Option<EarlyStopping>,
+    #[serde(rename = "callbacks")]
+    pub(crate) named: Named,
     pub(crate) precision: Option<Precision>,
     #[serde(skip)]
     pub(crate) grad_scaler: Option<GradScaler>,
@@ -163,6 +182,7 @@ impl Default for Trainer {
             log_every_n_steps: 50,
             model_checkpoint: None,
             early_stopping: None,
+            named: Named::default(),
             precision: None,
             grad_scaler: None,
             callbacks: Callbacks::default(),

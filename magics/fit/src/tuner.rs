@@ -19,13 +19,15 @@ use crate::making;
 use crate::module::LightningModule;
 use crate::optim::Optimizer;
 use crate::path::Store;
-use crate::progress::Outside;
+use crate::progress::{Outside, Reporter};
 use crate::schedule::ScheduleState;
 use crate::steps::guarded;
-use crate::trainer::{Limit, Loggers, Trainer};
-use lightcell_events::run::Status;
+use crate::trainer::{Limit, Loggers, Named, Trainer};
+use lightcell_events::run::{RunEvent, Stage, Status};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use tch::{Device, Tensor};
 
 /// Tries learning rates and batch sizes with a trainer's settings.
@@ -92,13 +94,15 @@ impl Tuner {
             logger: Loggers::default(),
             early_stopping: None,
             model_checkpoint: None,
+            named: Named::default(),
             callbacks: Callbacks::default(),
             trial: true,
             ..self.trainer.clone()
         }
     }
 
-    /// Runs a trial without a word, but for the stop button.
+    /// Runs a trial. Of its events the search's listener gets the steps, if it is to (`steps`: the first, and how many there
+    /// will be).
     ///
     /// # Errors
     /// Those of the run, and that it was stopped.
@@ -107,19 +111,49 @@ impl Tuner {
         fit: &mut Fit<M>,
         trainer: &Trainer,
         data: &D,
+        listener: &Listener,
+        steps: Option<(u64, u64)>,
     ) -> Result<()> {
-        let quiet = Outside {
-            emit: Box::new(|_| true),
-            ..Outside::here()
-        };
-        match fit.run_within(trainer, data, quiet) {
+        match fit.run_within(trainer, data, overheard(listener, steps)) {
             Some(error) => Err(error),
-            None if fit.progress.status == Status::Stopped => {
-                Err(Error::new(Kind::Option, "the search was stopped; nothing has changed"))
-            }
+            None if fit.progress.status == Status::Stopped => Err(stopped()),
             None => Ok(()),
         }
     }
+}
+
+/// Who hears of a search, and has the stop button.
+type Listener = Rc<RefCell<Reporter>>;
+
+/// What is around a trial: the search's own listener, which is told of its steps only.
+fn overheard(listener: &Listener, steps: Option<(u64, u64)>) -> Outside {
+    let (told, asked) = (listener.clone(), listener.clone());
+    let emit = move |event: &RunEvent| {
+        if let (
+            Some((first, all)),
+            RunEvent::Step {
+                stage: Stage::Train,
+                step,
+                metrics,
+                rate,
+                ..
+            },
+        ) = (steps, event)
+        {
+            let done = step.saturating_sub(first);
+            told.borrow_mut()
+                .step(Stage::Train, 0, done, all, done, metrics.clone(), *rate);
+        }
+        true
+    };
+    Outside {
+        emit: Box::new(emit),
+        stop: Box::new(move || asked.borrow_mut().stopped()),
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::Stopped, "the search was stopped; nothing has changed")
 }
 
 /// What a search gives back: copies in main memory, so that the device has as much as it would have in a run.

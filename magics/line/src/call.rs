@@ -336,6 +336,26 @@ fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
         }
         flags.push((flag.name, value));
     }
+    // No flag is silently of no use.
+    for (name, _) in &flags {
+        let needs = magic
+            .flags
+            .iter()
+            .find(|flag| flag.name == *name)
+            .map_or(&[][..], |flag| flag.needs);
+        if !needs.is_empty() && !needs.iter().any(|need| flags.iter().any(|(flag, _)| flag == need)) {
+            let word = words
+                .iter()
+                .find(|word| word.text.split('=').next() == Some(name))
+                .unwrap_or(first);
+            let hint = format!("%{}? shows all flags", magic.name);
+            return Err(wrong(
+                word,
+                format!("`{name}` needs {}", needs.join(" or ")),
+                Some(hint),
+            ));
+        }
+    }
     if arguments.len() > magic.arguments.len() {
         // What is left of an expression with spaces belongs to the last argument.
         if magic.arguments.is_empty() {
@@ -447,6 +467,19 @@ mod tests {
             error("%gpu all"),
             "%gpu takes no argument, but got `all`\nhint: %gpu [--json]"
         );
+        assert_eq!(
+            error("%fit Net data --mode maximum --early-stopping val_acc"),
+            "`maximum` is no value for `--mode`\nhint: min or max: whether the smallest (min, the default) or the largest (max) of the metrics is best"
+        );
+        assert_eq!(
+            error("%fit Net data --patience=5"),
+            "`--patience` needs --early-stopping\nhint: %fit? shows all flags"
+        );
+        assert_eq!(
+            error("%fit Net data --mode max"),
+            "`--mode` needs --early-stopping or --model-checkpoint\nhint: %fit? shows all flags"
+        );
+        assert_eq!(error("%test fit"), "%test needs DATA\nhint: %test MODEL DATA [flags]");
         assert!(error("%fit Net data --limit-val-batches 1.5").starts_with("`1.5` is no value"));
     }
 

@@ -8,19 +8,43 @@ use serde_json::Value;
 /// those that were given and those with a default.
 pub type FitOptions = serde_json::Map<String, Value>;
 
-/// `%fit MODEL DATA` with its options.
+/// MODEL and DATA of a magic's line.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FitCall {
+pub struct Subject {
+    /// The magic, without its `%`.
+    pub magic: String,
     /// Type or variable.
     pub model: String,
     /// An expression.
     pub data: String,
-    /// The settings.
-    pub options: FitOptions,
     /// Line in the cell.
     pub line: usize,
     /// The line as typed.
     pub text: String,
+}
+
+impl Subject {
+    pub(crate) fn of(call: &Call) -> Option<Subject> {
+        let [model, data] = &call.arguments[..] else {
+            return None;
+        };
+        Some(Subject {
+            magic: call.name.clone(),
+            model: model.clone(),
+            data: data.clone(),
+            line: call.line,
+            text: call.text.clone(),
+        })
+    }
+}
+
+/// `%fit MODEL DATA` with its options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitCall {
+    /// What is trained, and on what.
+    pub subject: Subject,
+    /// The settings.
+    pub options: FitOptions,
 }
 
 impl FitCall {
@@ -29,57 +53,139 @@ impl FitCall {
         if call.name != "fit" {
             return None;
         }
-        let [model, data] = &call.arguments[..] else {
-            return None;
-        };
         Some(FitCall {
-            model: model.clone(),
-            data: data.clone(),
+            subject: Subject::of(call)?,
             options: options(call),
-            line: call.line,
-            text: call.text.clone(),
         })
     }
 }
 
+/// Flags that are settings of a callback: the flag, the callback and the setting (empty for a flag that only adds it).
+/// A flag may be of two callbacks.
+const CALLBACKS: &[(&str, &str, &str)] = &[
+    ("early_stopping", "early_stopping", "monitor"),
+    ("patience", "early_stopping", "patience"),
+    ("min_delta", "early_stopping", "min_delta"),
+    ("stopping_threshold", "early_stopping", "stopping_threshold"),
+    ("divergence_threshold", "early_stopping", "divergence_threshold"),
+    ("check_finite", "early_stopping", "check_finite"),
+    ("model_checkpoint", "model_checkpoint", "monitor"),
+    ("save_top_k", "model_checkpoint", "save_top_k"),
+    ("save_last", "model_checkpoint", "save_last"),
+    ("every_n_epochs", "model_checkpoint", "every_n_epochs"),
+    ("every_n_train_steps", "model_checkpoint", "every_n_train_steps"),
+    ("dirpath", "model_checkpoint", "dirpath"),
+    ("filename", "model_checkpoint", "filename"),
+    ("auto_insert_metric_name", "model_checkpoint", "auto_insert_metric_name"),
+    ("ema", "ema_weight_averaging", ""),
+    ("ema_decay", "ema_weight_averaging", "decay"),
+    (
+        "ema_update_every_n_steps",
+        "ema_weight_averaging",
+        "update_every_n_steps",
+    ),
+    (
+        "ema_update_starting_at_step",
+        "ema_weight_averaging",
+        "update_starting_at_step",
+    ),
+    (
+        "ema_update_starting_at_epoch",
+        "ema_weight_averaging",
+        "update_starting_at_epoch",
+    ),
+    ("swa_lrs", "stochastic_weight_averaging", "swa_lrs"),
+    ("swa_epoch_start", "stochastic_weight_averaging", "swa_epoch_start"),
+    (
+        "swa_annealing_epochs",
+        "stochastic_weight_averaging",
+        "annealing_epochs",
+    ),
+    (
+        "swa_annealing_strategy",
+        "stochastic_weight_averaging",
+        "annealing_strategy",
+    ),
+    ("lr_monitor", "learning_rate_monitor", ""),
+    ("lr_monitor_interval", "learning_rate_monitor", "logging_interval"),
+    ("lr_monitor_momentum", "learning_rate_monitor", "log_momentum"),
+    ("lr_monitor_weight_decay", "learning_rate_monitor", "log_weight_decay"),
+    ("lr_monitor_prefix", "learning_rate_monitor", "log_key_prefix"),
+    ("device_stats", "device_stats_monitor", ""),
+    ("device_stats_cpu", "device_stats_monitor", "cpu_stats"),
+    ("model_summary", "model_summary", "max_depth"),
+    ("timer", "timer", "duration"),
+    ("timer_interval", "timer", "interval"),
+    ("accumulation_schedule", "gradient_accumulation_scheduler", "scheduling"),
+];
+
+/// Callbacks that are settings of the trainer itself; the others stand together under `callbacks`.
+const OWN: [&str; 2] = ["early_stopping", "model_checkpoint"];
+
 fn options(call: &Call) -> FitOptions {
-    let mut all: FitOptions = call
-        .magic()
-        .flags
-        .iter()
-        .filter_map(|flag| option(call, flag))
-        .collect();
-    // Callbacks have settings of their own.
-    let (patience, mode) = (all.remove("patience"), all.remove("mode"));
-    for (name, patience) in [("early_stopping", patience), ("model_checkpoint", None)] {
-        if let Some(monitor) = all.remove(name) {
-            let mut callback = serde_json::Map::from_iter([("monitor".to_owned(), monitor)]);
-            callback.extend(patience.map(|patience| ("patience".to_owned(), patience)));
-            callback.extend(mode.clone().map(|mode| ("mode".to_owned(), mode)));
-            all.insert(name.to_owned(), Value::Object(callback));
+    let all = call.magic().flags.iter().filter_map(|flag| option(call, flag));
+    let (of_callbacks, mut options): (FitOptions, FitOptions) =
+        all.partition(|(name, _)| name == "mode" || CALLBACKS.iter().any(|(flag, ..)| flag == name));
+    let mut callbacks = FitOptions::new();
+    for (flag, callback, setting) in CALLBACKS {
+        if let Some(value) = of_callbacks.get(*flag) {
+            let settings = callbacks.entry(*callback).or_insert_with(|| FitOptions::new().into());
+            if let (Value::Object(settings), false) = (settings, setting.is_empty()) {
+                settings.insert((*setting).to_owned(), value.clone());
+            }
         }
     }
-    all
+    for name in OWN {
+        let Some(Value::Object(mut settings)) = callbacks.remove(name) else {
+            continue;
+        };
+        if let Some(mode) = of_callbacks.get("mode").filter(|_| settings.contains_key("monitor")) {
+            settings.insert("mode".to_owned(), mode.clone());
+        }
+        // Steps are in place of epochs, unless both are asked for.
+        if settings.contains_key("every_n_train_steps") {
+            settings.entry("every_n_epochs").or_insert_with(|| 0.into());
+        }
+        options.insert(name.to_owned(), settings.into());
+    }
+    if !callbacks.is_empty() {
+        options.insert("callbacks".to_owned(), callbacks.into());
+    }
+    options
 }
 
 /// Flags that end a run by themselves: the default of `--max-epochs` is not for runs with one of them.
 const ENDS: [&str; 2] = ["--max-steps", "--max-time"];
 
 pub(crate) fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
+    let name = flag.name.trim_start_matches("--").replace('-', "_");
+    if flag.kind == Kind::Switch {
+        return call.switch(flag.name).then_some((name, Value::Bool(true)));
+    }
     let given = call.value(flag.name);
     let ends = flag.name == "--max-epochs" && ENDS.iter().any(|name| call.value(name).is_some());
     let text = given.or((!flag.default.is_empty() && !ends).then_some(flag.default))?;
+    // As typed: 1 is a count, 1.0 a share.
+    let number = |text: &str| {
+        let whole = text.parse::<i64>().map(Value::from);
+        whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()
+    };
     let value = match flag.kind {
-        Kind::Switch => Value::Bool(true),
-        Kind::Text => Value::String(text.to_owned()),
+        Kind::Switch => return None,
+        Kind::Text | Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Time => Value::String(text.to_owned()),
+        Kind::Bool => Value::Bool(text == "true"),
         Kind::CountOrNone if text == "none" => Value::Null,
-        // As typed: 1 is a count, 1.0 a share.
-        Kind::Count | Kind::CountOrNone | Kind::Int | Kind::Number | Kind::Limit => {
-            let whole = text.parse::<i64>().map(Value::from);
-            whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()?
+        Kind::Count | Kind::CountOrNone | Kind::Int | Kind::Number | Kind::Real | Kind::Limit => number(text)?,
+        Kind::Numbers => text.split(',').map(number).collect::<Option<Vec<Value>>>()?.into(),
+        Kind::Schedule => {
+            let pairs = crate::table::pairs(text)?.into_iter();
+            let pairs: FitOptions = pairs
+                .map(|(epoch, batches)| (epoch.to_string(), batches.into()))
+                .collect();
+            pairs.into()
         }
     };
-    Some((flag.name.trim_start_matches("--").replace('-', "_"), value))
+    Some((name, value))
 }
 
 #[cfg(test)]
@@ -136,6 +242,21 @@ mod tests {
         );
         assert_eq!(callback("model_checkpoint"), r#"{"mode":"max","monitor":"val_acc"}"#);
         assert!(!watched.contains_key("mode") && !watched.contains_key("patience"));
+        let one = fit("%fit Net data --early-stopping val_acc --mode max --save-last --every-n-train-steps 5").options;
+        assert_eq!(
+            one["model_checkpoint"].to_string(),
+            r#"{"every_n_epochs":0,"every_n_train_steps":5,"save_last":true}"#
+        );
+        assert_eq!(
+            one["early_stopping"].to_string(),
+            r#"{"mode":"max","monitor":"val_acc"}"#
+        );
+        let line = "%fit Net data --ema --swa-lrs 0.1,1e-2 --swa-epoch-start 3 --timer 00:00:01:00 --accumulation-schedule 0:8,4:1 \
+                    --logger csv --lr-monitor --device-stats-cpu false --model-summary -1";
+        assert_eq!(
+            fit(line).options["callbacks"].to_string(),
+            r#"{"device_stats_monitor":{"cpu_stats":false},"ema_weight_averaging":{},"gradient_accumulation_scheduler":{"scheduling":{"0":8,"4":1}},"learning_rate_monitor":{},"model_summary":{"max_depth":-1},"stochastic_weight_averaging":{"swa_epoch_start":3,"swa_lrs":[0.1,0.01]},"timer":{"duration":"00:00:01:00"}}"#
+        );
         let line = "%fit Net data --check-val-every-n-epoch none --val-check-interval 500 --deterministic --num-sanity-val-steps -1";
         let validating = serde_json::to_string(&fit(line).options).unwrap();
         for part in [

@@ -23,7 +23,11 @@ fn page(magic: &Magic) -> String {
         } else {
             format!(" [{}]", flag.default)
         };
-        let _ = writeln!(text, "  {names:<28} {}{default}", flag.about);
+        let words = match flag.kind {
+            Kind::OneOf(_) => format!("{}: ", flag.kind.expected()),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "  {names:<28} {words}{}{default}", flag.about);
     }
     text
 }
@@ -32,7 +36,7 @@ fn page(magic: &Magic) -> String {
 pub fn lsmagic() -> String {
     let mut text = String::new();
     for magic in TABLE {
-        let _ = writeln!(text, "%{:<10} {}", magic.name, magic.summary);
+        let _ = writeln!(text, "%{:<16} {}", magic.name, magic.summary);
     }
     text.push_str("%name? shows the help of one.\n");
     text
@@ -141,6 +145,16 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
                 .collect(),
         );
     }
+    let words = flag.kind.words();
+    if !words.is_empty() {
+        return found(
+            words
+                .iter()
+                .filter(|value| value.starts_with(word))
+                .map(|value| (*value).to_owned())
+                .collect(),
+        );
+    }
     (flag.kind != Kind::Switch && !flag.default.is_empty() && word.is_empty()).then(|| Completion {
         start,
         end: cursor,
@@ -158,7 +172,17 @@ mod tests {
 
     #[test]
     fn names_flags_and_values_are_completed() {
-        assert_eq!(matches("%l"), ["%load", "%lsmagic"]);
+        assert_eq!(matches("%l"), ["%load", "%lr_find", "%lsmagic"]);
+        assert_eq!(
+            matches("%fit Net data --early-stopping val_acc --mode m"),
+            ["min", "max"]
+        );
+        assert_eq!(matches("%lr_find Net data --compat "), ["none", "lightning"]);
+        assert_eq!(matches("%test fit data --ck"), ["--ckpt-path"]);
+        assert_eq!(
+            matches("%fit Net data --precision b"),
+            ["bf16-mixed", "bf16-true", "bf16"]
+        );
         assert_eq!(matches("%").len(), TABLE.len());
         assert_eq!(matches("%%ti"), ["%%time", "%%timeit"]);
         assert_eq!(matches("  %g"), ["%gpu"]);
@@ -182,7 +206,7 @@ mod tests {
             "{page}"
         );
         assert_eq!(help("nothing"), None);
-        assert!(lsmagic().contains("%gpu        show devices"));
+        assert!(lsmagic().contains("%gpu              show devices"));
         assert!(markdown().contains("| `--max-epochs`, `--epochs` | 10 | epochs to train; -1: no limit"));
     }
 }

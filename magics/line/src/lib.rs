@@ -12,13 +12,15 @@
 mod call;
 mod fit;
 mod help;
+mod models;
 mod scan;
 mod shell;
 mod table;
 
 pub use call::{Call, MagicError, Piece, split};
-pub use fit::{FitCall, FitOptions};
+pub use fit::{FitCall, FitOptions, Subject};
 pub use help::{Completion, complete, help, lsmagic, markdown};
+pub use models::{ModelCall, Work};
 pub use table::{Flag, Kind, Magic, SETTINGS, Side, TABLE, Takes, magic};
 
 /// The name in `names` that is closest to `wrong`, if any is close.

@@ -1,5 +1,12 @@
 //! The table of magics and their flags.
 
+mod fit;
+mod kind;
+mod models;
+
+pub use kind::Kind;
+pub(crate) use kind::pairs;
+
 /// A magic.
 #[derive(Debug)]
 pub struct Magic {
@@ -56,56 +63,33 @@ pub struct Flag {
     pub default: &'static str,
     /// One line.
     pub about: &'static str,
+    /// Flags of which one must be there too; none for a flag that stands for itself.
+    pub needs: &'static [&'static str],
 }
 
-/// What may follow a flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Nothing.
-    Switch,
-    /// A whole number from 0 on.
-    Count,
-    /// A whole number from 0 on, or `none`.
-    CountOrNone,
-    /// A whole number.
-    Int,
-    /// A number that is not negative.
-    Number,
-    /// A whole number of batches, or a share such as `0.5`.
-    Limit,
-    /// A word.
-    Text,
+/// A flag without other spellings or a default.
+const fn flag(name: &'static str, kind: Kind, about: &'static str) -> Flag {
+    Flag {
+        name,
+        aliases: &[],
+        kind,
+        default: "",
+        about,
+        needs: &[],
+    }
 }
 
-impl Kind {
-    /// In words, for messages.
-    pub fn expected(self) -> &'static str {
-        match self {
-            Kind::Switch => "nothing",
-            Kind::Count => "a whole number",
-            Kind::CountOrNone => "a whole number, or none",
-            Kind::Int => "a whole number, or -1",
-            Kind::Number => "a number such as 0.5",
-            Kind::Limit => "a number of batches such as 10, or a share such as 0.5",
-            Kind::Text => "a word",
-        }
+impl Flag {
+    const fn or(self, aliases: &'static [&'static str]) -> Flag {
+        Flag { aliases, ..self }
     }
 
-    /// Whether a word can follow.
-    pub fn takes(self, value: &str) -> bool {
-        match self {
-            Kind::Switch => false,
-            Kind::Count => value.parse::<u64>().is_ok(),
-            Kind::CountOrNone => value == "none" || value.parse::<u64>().is_ok(),
-            Kind::Int => value.parse::<i64>().is_ok(),
-            Kind::Number => value
-                .parse::<f64>()
-                .is_ok_and(|number| number >= 0.0 && number.is_finite()),
-            Kind::Limit => {
-                value.parse::<u64>().is_ok() || value.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share))
-            }
-            Kind::Text => !value.is_empty() && !value.starts_with("--"),
-        }
+    const fn by_default(self, default: &'static str) -> Flag {
+        Flag { default, ..self }
+    }
+
+    const fn needs(self, needs: &'static [&'static str]) -> Flag {
+        Flag { needs, ..self }
     }
 }
 
@@ -160,27 +144,9 @@ pub const TABLE: &[Magic] = &[
         takes: Takes::Words,
         arguments: &["CRATE"],
         flags: &[
-            Flag {
-                name: "--features",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "features, separated by commas",
-            },
-            Flag {
-                name: "--path",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "a crate in this folder",
-            },
-            Flag {
-                name: "--git",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "a crate of this repository",
-            },
+            flag("--features", Kind::Text, "features, separated by commas"),
+            flag("--path", Kind::Text, "a crate in this folder"),
+            flag("--git", Kind::Text, "a crate of this repository"),
         ],
     },
     Magic {
@@ -193,230 +159,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
-    Magic {
-        name: "fit",
-        summary: "train a model, with a live plot",
-        usage: "%fit MODEL DATA [flags]",
-        about: "MODEL is a type that implements LightningModule, made with its default hyperparameters, or a variable that holds a run. \
-                DATA is a variable or an expression. Afterwards the run is the variable `fit`: `fit.model`, `fit.history`, `fit.best()`. \
-                %fit of the same model again goes on training; --restart begins anew. The stop button ends the run after its batch and \
-                keeps model and history. The flags are Lightning's Trainer arguments.",
-        side: Side::Worker,
-        takes: Takes::Words,
-        arguments: &["MODEL", "DATA"],
-        flags: &[
-            Flag {
-                name: "--max-epochs",
-                aliases: &["--epochs"],
-                kind: Kind::Int,
-                default: "10",
-                about: "epochs to train; -1: no limit, and so with --max-steps or --max-time alone",
-            },
-            Flag {
-                name: "--max-steps",
-                aliases: &[],
-                kind: Kind::Int,
-                default: "-1",
-                about: "optimizer steps after which to end; -1: no limit",
-            },
-            Flag {
-                name: "--limit-train-batches",
-                aliases: &[],
-                kind: Kind::Limit,
-                default: "1.0",
-                about: "training batches in an epoch: 10 are ten batches, 1.0 is all, 0.5 is half",
-            },
-            Flag {
-                name: "--limit-val-batches",
-                aliases: &[],
-                kind: Kind::Limit,
-                default: "1.0",
-                about: "the same for validation",
-            },
-            Flag {
-                name: "--accelerator",
-                aliases: &["--device"],
-                kind: Kind::Text,
-                default: "auto",
-                about: "auto, cpu, cuda or cuda:1; auto takes CUDA when it is there",
-            },
-            Flag {
-                name: "--seed",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "seed of initialisation, order and dropout; without it each run draws its own",
-            },
-            Flag {
-                name: "--fast-dev-run",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "run so many batches of one epoch, to see whether all parts work",
-            },
-            Flag {
-                name: "--accumulate-grad-batches",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "batches whose gradients make one step of the optimizer",
-            },
-            Flag {
-                name: "--gradient-clip-val",
-                aliases: &[],
-                kind: Kind::Number,
-                default: "",
-                about: "clip gradients to this norm, or value",
-            },
-            Flag {
-                name: "--gradient-clip-algorithm",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "norm (the default) or value",
-            },
-            Flag {
-                name: "--precision",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "32-true, bf16-mixed, 16-mixed, 64-true, bf16-true or 16-true",
-            },
-            Flag {
-                name: "--min-epochs",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "epochs before which nothing stops the run early",
-            },
-            Flag {
-                name: "--min-steps",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "optimizer steps before which nothing stops the run early",
-            },
-            Flag {
-                name: "--max-time",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "time after which to end, as days:hours:minutes:seconds",
-            },
-            Flag {
-                name: "--check-val-every-n-epoch",
-                aliases: &[],
-                kind: Kind::CountOrNone,
-                default: "",
-                about: "epochs from one validation to the next; 1; none: --val-check-interval counts across epochs",
-            },
-            Flag {
-                name: "--val-check-interval",
-                aliases: &[],
-                kind: Kind::Limit,
-                default: "",
-                about: "training batches from one validation to the next: 100, or a share of the epoch such as 0.25; 1.0",
-            },
-            Flag {
-                name: "--num-sanity-val-steps",
-                aliases: &[],
-                kind: Kind::Int,
-                default: "",
-                about: "validation batches to try before the first epoch; 2; -1: all",
-            },
-            Flag {
-                name: "--overfit-batches",
-                aliases: &[],
-                kind: Kind::Limit,
-                default: "",
-                about: "train and validate on so few batches, always the same, to see whether the model can learn them",
-            },
-            Flag {
-                name: "--deterministic",
-                aliases: &[],
-                kind: Kind::Switch,
-                default: "",
-                about: "the same numbers from the same seed, as far as libtorch can be told so",
-            },
-            Flag {
-                name: "--benchmark",
-                aliases: &[],
-                kind: Kind::Switch,
-                default: "",
-                about: "let cuDNN look for its fastest algorithms; for batches of one shape",
-            },
-            Flag {
-                name: "--detect-anomaly",
-                aliases: &[],
-                kind: Kind::Switch,
-                default: "",
-                about: "end where the backward pass first computes a NaN, and name the operation; slow",
-            },
-            Flag {
-                name: "--early-stopping",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "stop when this metric no longer improves, such as val_loss",
-            },
-            Flag {
-                name: "--patience",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "validations without improvement before --early-stopping stops; 3",
-            },
-            Flag {
-                name: "--model-checkpoint",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "write checkpoints, keeping the best by this metric",
-            },
-            Flag {
-                name: "--mode",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "whether the smallest (min, the default) or the largest (max) of these metrics is best",
-            },
-            Flag {
-                name: "--ckpt-path",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "go on from a checkpoint: its path, last or best",
-            },
-            Flag {
-                name: "--logger",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "csv: write metrics.csv, in Lightning's layout; tensorboard: event files for it; csv,tensorboard: both",
-            },
-            Flag {
-                name: "--default-root-dir",
-                aliases: &[],
-                kind: Kind::Text,
-                default: "",
-                about: "folder for checkpoints and logs",
-            },
-            Flag {
-                name: "--log-every-n-steps",
-                aliases: &[],
-                kind: Kind::Count,
-                default: "",
-                about: "optimizer steps from one row of the log to the next; 50",
-            },
-            Flag {
-                name: "--restart",
-                aliases: &[],
-                kind: Kind::Switch,
-                default: "",
-                about: "begin anew instead of going on",
-            },
-        ],
-    },
+    fit::FIT,
     Magic {
         name: "gpu",
         summary: "show devices, memory, processes, and what %fit will use",
@@ -425,13 +168,7 @@ pub const TABLE: &[Magic] = &[
         side: Side::Kernel,
         takes: Takes::Words,
         arguments: &[],
-        flags: &[Flag {
-            name: "--json",
-            aliases: &[],
-            kind: Kind::Switch,
-            default: "",
-            about: "as JSON",
-        }],
+        flags: &[flag("--json", Kind::Switch, "as JSON")],
     },
     Magic {
         name: "history",
@@ -453,6 +190,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    models::LR_FIND,
     Magic {
         name: "lsmagic",
         summary: "list the magics",
@@ -473,6 +211,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    models::PREDICT,
     Magic {
         name: "reset",
         summary: "drop all variables",
@@ -493,6 +232,8 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    models::SCALE_BATCH_SIZE,
+    models::TEST,
     Magic {
         name: "time",
         summary: "time a line or a cell",
@@ -512,22 +253,16 @@ pub const TABLE: &[Magic] = &[
         takes: Takes::LineOrCell,
         arguments: &[],
         flags: &[
-            Flag {
-                name: "--loops",
-                aliases: &["-n"],
-                kind: Kind::Count,
-                default: "",
-                about: "loops in a run; without it as many as take 0.2 s",
-            },
-            Flag {
-                name: "--runs",
-                aliases: &["-r"],
-                kind: Kind::Count,
-                default: "7",
-                about: "runs",
-            },
+            flag(
+                "--loops",
+                Kind::Count,
+                "loops in a run; without it as many as take 0.2 s",
+            )
+            .or(&["-n"]),
+            flag("--runs", Kind::Count, "runs").or(&["-r"]).by_default("7"),
         ],
     },
+    models::VALIDATE,
     Magic {
         name: "who",
         summary: "list the variables",
@@ -556,13 +291,7 @@ pub const TABLE: &[Magic] = &[
         side: Side::Worker,
         takes: Takes::Cell,
         arguments: &["FILE"],
-        flags: &[Flag {
-            name: "--append",
-            aliases: &["-a"],
-            kind: Kind::Switch,
-            default: "",
-            about: "add to the file",
-        }],
+        flags: &[flag("--append", Kind::Switch, "add to the file").or(&["-a"])],
     },
 ];
 
@@ -590,6 +319,14 @@ mod tests {
                 flag.default.is_empty() || flag.kind.takes(flag.default),
                 "{}",
                 flag.name
+            );
+        }
+        for magic in TABLE {
+            let known = |name: &&str| magic.flags.iter().any(|flag| flag.name == *name);
+            assert!(
+                magic.flags.iter().all(|flag| flag.needs.iter().all(|name| known(name))),
+                "{}",
+                magic.name
             );
         }
     }

@@ -45,7 +45,7 @@ pub struct Curve {
 /// ```
 /// use lightcell_plot::{Chart, Curve, Tone};
 /// let curve = Curve { name: "train_loss".into(), tone: Tone::Train, points: vec![(1.0, 2.0), (2.0, 1.0)] };
-/// let chart = Chart { x: "epoch".into(), y: "loss".into(), curves: vec![curve], mark: None };
+/// let chart = Chart { x: "epoch".into(), y: "loss".into(), curves: vec![curve], ..Chart::default() };
 /// assert!(chart.svg((320, 200)).contains("train_loss"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -56,8 +56,10 @@ pub struct Chart {
     pub y: String,
     /// Curves, drawn in this order.
     pub curves: Vec<Curve>,
-    /// A point to mark: the best epoch.
+    /// A point to mark: the best epoch, a suggestion.
     pub mark: Option<(f64, f64)>,
+    /// Whether x is drawn by its logarithm; points that are not above 0 are then passed over.
+    pub log_x: bool,
 }
 
 const GREY: RGBColor = RGBColor(136, 136, 136);
@@ -129,7 +131,7 @@ impl Chart {
         self.curves
             .iter()
             .flat_map(|curve| curve.points.iter().copied())
-            .filter(|(x, y)| x.is_finite() && y.is_finite())
+            .filter(|(x, y)| x.is_finite() && y.is_finite() && (!self.log_x || *x > 0.0))
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) {
@@ -142,7 +144,11 @@ impl Chart {
         &self,
         root: &DrawingArea<B, Shift>,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let (mut x0, mut x1, mut y0, mut y1) = (0.0f64, 1.0f64, f64::INFINITY, f64::NEG_INFINITY);
+        let (mut x0, mut x1) = match self.log_x {
+            true => (f64::INFINITY, f64::NEG_INFINITY),
+            false => (0.0f64, 1.0f64),
+        };
+        let (mut y0, mut y1) = (f64::INFINITY, f64::NEG_INFINITY);
         let mut smallest = f64::INFINITY;
         for (x, y) in self.finite() {
             (x0, x1) = (x0.min(x), x1.max(x));
@@ -151,6 +157,14 @@ impl Chart {
         }
         if y0 > y1 {
             (y0, y1) = (0.0, 1.0);
+        }
+        if self.log_x && x0 >= x1 {
+            // Nothing, or one point only.
+            (x0, x1) = if x0.is_finite() {
+                (x0 / 10.0, x0 * 10.0)
+            } else {
+                (0.1, 1.0)
+            };
         }
         let log = y0 > 0.0 && y1 / y0 > 100.0;
         let text = (FONT, 13).into_font().color(&GREY);
@@ -163,8 +177,8 @@ impl Chart {
         let grid = GREY.mix(0.22);
         let axis = GREY.mix(0.8);
         macro_rules! with {
-            ($y:expr) => {{
-                let mut chart = builder.build_cartesian_2d(x0..x1, $y)?;
+            ($x:expr, $y:expr) => {{
+                let mut chart = builder.build_cartesian_2d($x, $y)?;
                 chart
                     .configure_mesh()
                     .x_desc(self.x.as_str())
@@ -184,7 +198,9 @@ impl Chart {
                         .points
                         .iter()
                         .copied()
-                        .filter(|(x, y)| x.is_finite() && y.is_finite() && (!log || *y > 0.0))
+                        .filter(|(x, y)| {
+                            x.is_finite() && y.is_finite() && (!log || *y > 0.0) && (!self.log_x || *x > 0.0)
+                        })
                         .collect();
                     let style = curve
                         .tone
@@ -204,11 +220,13 @@ impl Chart {
                 }
             }};
         }
-        if log {
-            with!((y0..y1 * 1.05).log_scale());
-        } else {
-            let pad = ((y1 - y0) * 0.06).max(y1.abs() * 1e-3).max(1e-9);
-            with!((y0 - pad)..(y1 + pad));
+        let pad = ((y1 - y0) * 0.06).max(y1.abs() * 1e-3).max(1e-9);
+        let linear = (y0 - pad)..(y1 + pad);
+        match (self.log_x, log) {
+            (false, false) => with!(x0..x1, linear),
+            (false, true) => with!(x0..x1, (y0..y1 * 1.05).log_scale()),
+            (true, false) => with!((x0..x1).log_scale(), linear),
+            (true, true) => with!((x0..x1).log_scale(), (y0..y1 * 1.05).log_scale()),
         }
         self.legend(root)
     }
@@ -276,6 +294,7 @@ mod tests {
             y: "loss".into(),
             curves: vec![curve],
             mark: Some((1.0, 1.0)),
+            log_x: false,
         }
     }
 
@@ -303,10 +322,15 @@ mod tests {
             vec![(1.0, -1e300), (2.0, 1e300)],
             vec![(1.0, 1e-12), (2.0, 1e9)],
             vec![(1.0, 5.0), (1.0, 5.0)],
+            vec![(0.0, 1.0), (-1.0, 1.0)],
+            vec![(1e-8, 2.0), (1.0, 9.0)],
         ] {
-            let chart = chart(points);
-            assert!(chart.svg((320, 200)).ends_with("</svg>\n") || chart.svg((320, 200)).contains("</svg>"));
-            assert!(!chart.png((320, 200)).is_empty());
+            let mut chart = chart(points);
+            for log_x in [false, true] {
+                chart.log_x = log_x;
+                assert!(chart.svg((320, 200)).ends_with("</svg>\n") || chart.svg((320, 200)).contains("</svg>"));
+                assert!(!chart.png((320, 200)).is_empty());
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a notebook shows of a training run, drawn from the run's events: [`RunRecord`] keeps them, [`RunRecord::text`],
-//! [`RunRecord::html`], [`RunRecord::svg`] and [`RunRecord::png`] draw them.
+//! [`RunRecord::html`], [`RunRecord::svg`] and [`RunRecord::png`] draw them. [`TaskRecord`] does so for what is done with a
+//! model outside of a run: a test, a search for a learning rate.
 //!
 //! Colours are mid-tones on nothing, so that the same picture is readable in light and dark themes. Text in pictures is
 //! drawn with a font of our own (DejaVu Sans, cut to Latin letters), because a server may have none.
@@ -8,7 +9,9 @@
 
 mod chart;
 mod record;
+mod task;
 mod view;
 
 pub use chart::{Chart, Curve, Tone};
 pub use record::RunRecord;
+pub use task::TaskRecord;

@@ -112,6 +112,8 @@ impl RunRecord {
                 });
             }
             RunEvent::Checkpoint { .. } => {}
+            // Of a task, which has a record of its own.
+            RunEvent::TaskStarted { .. } | RunEvent::Table { .. } | RunEvent::LrCurve { .. } => {}
             RunEvent::Note { level, text, .. } => self.notes.push((*level, text.clone())),
             RunEvent::Finished {
                 status,
@@ -225,6 +227,7 @@ impl RunRecord {
             y: if any_loss { "loss" } else { "metric" }.to_owned(),
             curves,
             mark,
+            log_x: false,
         }
     }
 

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Why [`EarlyStopping`] ended a run; Lightning's `EarlyStoppingReason`.
+///
+/// ```
+/// use lightcell::{EarlyStopping, EarlyStoppingReason};
+/// assert_eq!(EarlyStopping::new("val_loss").stopping_reason(), EarlyStoppingReason::NotStopped);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EarlyStoppingReason {

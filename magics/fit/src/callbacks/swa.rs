@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 /// How [`StochasticWeightAveraging`] goes from one learning rate to the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AnnealingStrategy {
     /// Along half a cosine.
     #[default]

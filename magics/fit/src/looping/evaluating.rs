@@ -5,11 +5,13 @@ use super::{Hook, Loop, Pass, Progress, Work, newest, place};
 use crate::checkpoint;
 use crate::data::Order;
 use crate::error::{Error, Kind, Result};
+use crate::evaluation::Evaluation;
 use crate::means::Means;
 use crate::module::Step;
 use crate::path::Store;
-use crate::trainer::Trainer;
-use lightcell_events::run::{Metrics, Stage};
+use crate::progress::Reporter;
+use crate::trainer::{Trainer, device_name, joined};
+use lightcell_events::run::{Metrics, Stage, Task};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -66,7 +68,7 @@ impl Loop<'_> {
             |batch| Step::new(Stage::Validate, at, batch, step).with_lr(lr),
             |batch| format!("validation batch {batch} of epoch {}", epoch + 1),
             &mut |batch, cx, len, _| {
-                means.take(cx, len);
+                means.take(cx, len)?;
                 let stopped = reporter.stopped();
                 if batch + 1 == batches || stopped || reporter.due() {
                     means.read()?;
@@ -113,12 +115,17 @@ impl Loop<'_> {
             }
             self.work.begin(Stage::Validate, Order::Sequential, 0)?;
             let reporter = &mut *self.reporter;
+            // Metrics that saw these batches begin anew when it goes.
+            let mut thrown_away = Means::new(self.state.progress.device);
             let whole = steps(
                 self.work,
                 batches,
                 |batch| sane(batch, lr),
                 |batch| format!("batch {batch} of the sanity check"),
-                &mut |_, _, _, _| Ok(!reporter.stopped()),
+                &mut |_, cx, len, _| {
+                    thrown_away.take(cx, len)?;
+                    Ok(!reporter.stopped())
+                },
             )?;
             for hook in [Hook::EpochEnd(Stage::Validate), Hook::End(Stage::Validate)] {
                 self.work.hook(hook, &mut sane(0, lr))?;
@@ -134,30 +141,64 @@ impl Loop<'_> {
 
 /// A model outside of a run.
 pub(crate) struct Judged<'a> {
+    pub model: &'static str,
     pub store: &'a Store,
     pub progress: &'a Progress,
     pub lr: f64,
 }
 
-/// Runs a stage over its data, outside of a run: the means of what was logged, and what was predicted.
+/// What a pass over data gave.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Metrics(Evaluation),
+    Predictions(Tensor),
+}
+
+impl Outcome {
+    /// As rows for a table, the head first.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        match self {
+            Outcome::Metrics(evaluation) => evaluation.rows(),
+            Outcome::Predictions(tensor) => vec![
+                row("Predict", "DataLoader 0".to_owned()),
+                row("predictions", format!("{:?} {:?}", tensor.size(), tensor.kind())),
+            ],
+        }
+    }
+}
+
+/// Runs a stage over its data, outside of a run, and reports it: the means of what was logged, or what was predicted.
 ///
 /// # Errors
-/// When there are no data, or a step or hook fails.
+/// When there are no data, a step or hook fails, or the user stops it.
 pub(crate) fn evaluate(
     work: &mut dyn Work,
     judged: &Judged,
     stage: Stage,
     trainer: &Trainer,
-) -> Result<(Metrics, Vec<Tensor>)> {
+    reporter: &mut Reporter,
+) -> Result<Outcome> {
     let all = work.batches(stage);
-    let (limit, setting, data) = match stage {
-        Stage::Test => (trainer.limit_test_batches, "limit-test-batches", "test data"),
+    let (task, limit, setting, data) = match stage {
+        Stage::Test => (
+            Task::Test,
+            trainer.limit_test_batches,
+            "limit-test-batches",
+            "test data",
+        ),
         Stage::Predict => (
+            Task::Predict,
             trainer.limit_predict_batches,
             "limit-predict-batches",
             "data to predict from",
         ),
-        _ => (trainer.limit_val_batches, "limit-val-batches", "validation data"),
+        _ => (
+            Task::Validate,
+            trainer.limit_val_batches,
+            "limit-val-batches",
+            "validation data",
+        ),
     };
     if all == 0 {
         return Err(Error::new(
@@ -172,11 +213,20 @@ pub(crate) fn evaluate(
             format!("{setting} leaves none of the {all} batches"),
         ));
     }
+    reporter.task(task, judged.model, device_name(judged.progress.device), batches);
     let _guard = tch::no_grad_guard();
     let training = judged.store.mode.training();
     judged.store.mode.set_training(false);
-    let result = evaluate_batches(work, judged, stage, batches);
+    let result = evaluate_batches(work, judged, stage, batches, reporter);
     judged.store.mode.set_training(training);
+    let result = result.and_then(|(metrics, predicted)| match stage {
+        Stage::Predict => joined(predicted).map(Outcome::Predictions),
+        _ => Evaluation::new(stage, metrics).map(Outcome::Metrics),
+    });
+    if let Ok(outcome) = &result {
+        reporter.table(outcome.rows());
+    }
+    reporter.task_over(judged.progress.step, result.as_ref().err());
     result
 }
 
@@ -185,6 +235,7 @@ fn evaluate_batches(
     judged: &Judged,
     stage: Stage,
     batches: u64,
+    reporter: &mut Reporter,
 ) -> Result<(Metrics, Vec<Tensor>)> {
     let progress = judged.progress;
     let cx = |batch: u64| Step::new(stage, progress.epoch, batch, progress.step).with_lr(judged.lr);
@@ -209,23 +260,38 @@ fn evaluate_batches(
     hook(work, Hook::EpochStart(stage), &mut metrics)?;
     work.begin(stage, Order::Sequential, 0)?;
     let (mut means, mut predicted) = (Means::new(progress.device), Vec::new());
-    let name = match stage {
-        Stage::Test => "test batch",
-        Stage::Predict => "prediction batch",
-        _ => "validation batch",
+    let (name, what) = match stage {
+        Stage::Test => ("test batch", "test"),
+        Stage::Predict => ("prediction batch", "prediction"),
+        _ => ("validation batch", "validation"),
     };
-    steps(
+    let (begun, mut done) = (Instant::now(), 0);
+    let whole = steps(
         work,
         batches,
         cx,
         |batch| format!("{name} {batch}"),
-        &mut |_, cx, len, tensor| {
+        &mut |batch, cx, len, tensor| {
             logs(cx)?;
-            means.take(cx, len);
+            means.take(cx, len)?;
             predicted.extend(tensor);
-            Ok(true)
+            done = batch + 1;
+            let stopped = reporter.stopped();
+            if done == batches || stopped || reporter.due() {
+                means.read()?;
+                let rate = done as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+                let (epoch, step) = (progress.epoch, progress.step);
+                reporter.step(stage, epoch, done, batches, step, means.newest(), rate);
+            }
+            Ok(!stopped)
         },
     )?;
+    if !whole {
+        return Err(Error::new(
+            Kind::Stopped,
+            format!("the {what} was stopped after batch {done} of {batches}; a part of it is no result"),
+        ));
+    }
     metrics.append(&mut means.means()?);
     hook(work, Hook::EpochEnd(stage), &mut metrics)?;
     hook(work, Hook::End(stage), &mut metrics)?;
@@ -252,7 +318,7 @@ pub(crate) fn checkpoint_of(trainer: &Trainer, states: &Value) -> Result<Option<
             Kind::Option,
             format!("there is no checkpoint `{name}` in {}", folder.display()),
         )
-        .hint("train with a `ModelCheckpoint`, or leave ckpt_path out: the model is judged as it is now")),
+        .hint("train with a `ModelCheckpoint`, or leave ckpt-path out: the model is judged as it is now")),
     }
 }
 

@@ -74,6 +74,7 @@ impl Loop<'_> {
             accumulate: self.accumulate(self.state.progress.epoch)?,
             metrics: pace.metrics.clone(),
             sums: pace.means.sums().clone(),
+            states: pace.means.states()?,
             window_loss: window,
             validate: pace.validate,
             validated: pace.validated.clone(),
@@ -119,7 +120,7 @@ impl Loop<'_> {
             }
         };
         Ok(Pace {
-            means: Means::with(device, partial.sums),
+            means: Means::with(device, partial.sums, partial.states),
             losses: Vec::new(),
             sum,
             batch: partial.batch,
@@ -254,7 +255,7 @@ impl Loop<'_> {
         let loss = self.work.step(&mut cx)?;
         cx.checked()?;
         if cx.skip {
-            pace.means.take(&mut cx, len);
+            pace.means.take(&mut cx, len)?;
             return Ok(false);
         }
         let loss = loss.ok_or_else(|| Error::new(Kind::Model, "training_step gave no loss"))?;
@@ -326,13 +327,15 @@ impl Loop<'_> {
         cx.checked()?;
         let (every, steps) = (self.trainer.log_every_n_steps, self.state.progress.step + 1);
         if self.callbacks.logging() && window.last && every > 0 && steps.is_multiple_of(every) {
+            let of_step = |(_, value): &&(String, Value)| !matches!(value, Value::Metric(_));
             pace.row = cx
                 .logged
                 .iter()
+                .filter(of_step)
                 .map(|(name, value)| (name.clone(), value.copy()))
                 .collect();
         }
-        pace.means.take(&mut cx, len);
+        pace.means.take(&mut cx, len)?;
         Ok(true)
     }
 

@@ -1,7 +1,9 @@
 //! What a step sees of the run, and its logbook.
 
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Metric;
 use lightcell_events::run::Stage;
+use std::rc::Rc;
 use tch::{Device, Tensor};
 
 /// Where in the run a step is, and its logbook.
@@ -26,6 +28,8 @@ pub struct Step {
 pub(crate) enum Value {
     Tensor(Tensor),
     Number(f64),
+    /// Its value is that of the epoch, not of the step.
+    Metric(Rc<dyn Metric>),
 }
 
 impl Value {
@@ -33,6 +37,7 @@ impl Value {
         match self {
             Value::Number(number) => Value::Number(*number),
             Value::Tensor(tensor) => Value::Tensor(tensor.shallow_clone()),
+            Value::Metric(metric) => Value::Metric(metric.clone()),
         }
     }
 
@@ -41,11 +46,25 @@ impl Value {
             Value::Number(number) => *number,
             // Its size was checked when it was logged.
             Value::Tensor(tensor) => number(tensor).unwrap_or(f64::NAN),
+            // Logged at an epoch's end: all that it has seen, and then it begins anew.
+            Value::Metric(metric) => {
+                let value = metric.compute().unwrap_or(f64::NAN);
+                metric.reset();
+                value
+            }
         }
     }
 }
 
-/// What [`Step::log`] takes: a tensor with one element, or a number.
+/// What [`Step::log`] takes: a tensor with one element, a number, or a metric of [`metrics`](crate::metrics).
+///
+/// ```
+/// use lightcell::prelude::*;
+/// fn note(cx: &mut Step, loss: &Tensor) {
+///     cx.log("train_loss", loss);
+///     cx.log("seen", &64);
+/// }
+/// ```
 pub trait Loggable {
     #[doc(hidden)]
     fn value(&self) -> ValueBox;
@@ -116,7 +135,8 @@ impl Step {
     }
 
     /// Logs a value under a name. Over an epoch its mean is taken, weighted by the batches' sizes. A tensor is read later,
-    /// so that the device need not be waited for; one with several elements ends the run with an error.
+    /// so that the device need not be waited for; one with several elements ends the run with an error. The value of a metric
+    /// is computed at the end of the epoch, from all that it was given, and the metric begins anew.
     pub fn log(&mut self, name: &str, value: &impl Loggable) {
         self.take(name, value.value());
     }

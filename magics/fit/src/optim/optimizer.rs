@@ -2,6 +2,7 @@
 
 use super::kernels::{Arg, Kernels};
 use super::lbfgs::Memory;
+use super::part::{Part, slot_names};
 use super::{Algorithm, Optim};
 use crate::error::{Error, Kind, Result};
 use crate::schedule::{ScheduleState, Scheduler};
@@ -12,6 +13,34 @@ use tch::{Kind as TKind, Tensor};
 
 /// An optimizer with its parameters and what it remembers of them. A run has one:
 /// [`Fit::optimizer`](crate::Fit::optimizer).
+///
+/// ```
+/// use lightcell::prelude::*;
+/// # hparams! { Hp {} }
+/// # struct Net(Linear);
+/// # impl LightningModule for Net {
+/// #     type HParams = Hp;
+/// #     type Batch = (Tensor, Tensor);
+/// #     fn new(p: &Path, _: &Hp) -> Net { Net(linear(p / "l1", 4, 2)) }
+/// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+/// #     fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+/// #         let loss = self.forward(x).cross_entropy_for_logits(y);
+/// #         cx.log("train_loss", &loss);
+/// #         Ok(loss)
+/// #     }
+/// # }
+/// # let x = Tensor::randn([32, 4], (Kind::Float, Device::Cpu));
+/// # let y = Tensor::zeros([32], (Kind::Int64, Device::Cpu));
+/// # let data = Data::new(TensorDataset::new(x, y)?).batch_size(8);
+/// let mut fit = Trainer::new().max_epochs(1).fit::<Net, _>(&Hp::default(), &data)?;
+/// let optimizer = fit.optimizer_mut();
+/// assert_eq!(optimizer.lr(), 1e-3);
+/// let state = optimizer.state();
+/// assert_eq!(state[0].0, "l1.weight.step");
+/// assert_eq!(state[0].1.double_value(&[]), 4.0);
+/// optimizer.load_state(&state)?;
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Optimizer {
     pub(super) algorithm: Algorithm,
@@ -46,26 +75,6 @@ pub(super) struct Member {
     step: u64,
     /// One for each of the algorithm's slots, empty before its first step.
     slots: Vec<Tensor>,
-}
-
-/// PyTorch's names of what an algorithm remembers of a parameter.
-fn slot_names(algorithm: Algorithm) -> Vec<&'static str> {
-    let names: &[(&str, bool)] = match algorithm {
-        Algorithm::Sgd { momentum, .. } => &[("momentum_buffer", momentum != 0.0)],
-        Algorithm::Adam { amsgrad, .. } => &[("exp_avg", true), ("exp_avg_sq", true), ("max_exp_avg_sq", amsgrad)],
-        Algorithm::RmsProp { momentum, centered, .. } => &[
-            ("square_avg", true),
-            ("momentum_buffer", momentum > 0.0),
-            ("grad_avg", centered),
-        ],
-        Algorithm::Adagrad { .. } => &[("sum", true)],
-        Algorithm::Lbfgs(_) => &[],
-    };
-    names
-        .iter()
-        .filter(|(_, there)| *there)
-        .map(|(name, _)| *name)
-        .collect()
 }
 
 impl Optimizer {
@@ -442,114 +451,6 @@ impl Member {
         self.slots = (0..slots)
             .map(|_| Ok(self.tensor.f_full_like(from)?.set_requires_grad(false)))
             .collect::<Result<_>>()?;
-        Ok(())
-    }
-}
-
-/// Parameters of one group that have made the same number of steps.
-struct Part {
-    params: Vec<Tensor>,
-    grads: Vec<Tensor>,
-    slots: Vec<Vec<Tensor>>,
-}
-
-impl Part {
-    fn new(slots: usize) -> Part {
-        Part {
-            params: Vec::new(),
-            grads: Vec::new(),
-            slots: (0..slots).map(|_| Vec::new()).collect(),
-        }
-    }
-
-    fn run(&self, kernels: &Kernels, algorithm: Algorithm, lr: f64, weight_decay: f64, step: u64) -> Result<()> {
-        // A slot that the settings do without is an empty list, which the kernel does not touch.
-        let names = slot_names(algorithm);
-        let slot = |name: &str| {
-            let at = names.iter().position(|n| *n == name);
-            Arg::Tensors(at.map_or(&[], |at| self.slots[at].as_slice()))
-        };
-        let (params, grads) = (Arg::Tensors(&self.params), Arg::Tensors(&self.grads));
-        let (lr, weight_decay) = (Arg::Float(lr), Arg::Float(weight_decay));
-        match algorithm {
-            Algorithm::Sgd {
-                momentum,
-                dampening,
-                nesterov,
-            } => kernels.call(
-                "sgd",
-                &[
-                    params,
-                    grads,
-                    slot("momentum_buffer"),
-                    Arg::Bool(step == 1),
-                    lr,
-                    weight_decay,
-                    Arg::Float(momentum),
-                    Arg::Float(dampening),
-                    Arg::Bool(nesterov),
-                ],
-            ),
-            Algorithm::Adam {
-                decoupled,
-                betas,
-                eps,
-                amsgrad,
-            } => kernels.call(
-                "adam",
-                &[
-                    params,
-                    grads,
-                    slot("exp_avg"),
-                    slot("exp_avg_sq"),
-                    slot("max_exp_avg_sq"),
-                    Arg::Float(step as f64),
-                    lr,
-                    weight_decay,
-                    Arg::Bool(decoupled),
-                    Arg::Float(betas.0),
-                    Arg::Float(betas.1),
-                    Arg::Float(eps),
-                    Arg::Bool(amsgrad),
-                ],
-            ),
-            Algorithm::RmsProp {
-                alpha,
-                eps,
-                momentum,
-                centered,
-            } => kernels.call(
-                "rmsprop",
-                &[
-                    params,
-                    grads,
-                    slot("square_avg"),
-                    slot("momentum_buffer"),
-                    slot("grad_avg"),
-                    lr,
-                    weight_decay,
-                    Arg::Float(alpha),
-                    Arg::Float(eps),
-                    Arg::Float(momentum),
-                    Arg::Bool(centered),
-                ],
-            ),
-            Algorithm::Adagrad { lr_decay, eps, .. } => kernels.call(
-                "adagrad",
-                &[
-                    params,
-                    grads,
-                    slot("sum"),
-                    Arg::Float(step as f64),
-                    lr,
-                    weight_decay,
-                    Arg::Float(lr_decay),
-                    Arg::Float(eps),
-                ],
-            ),
-            // It steps otherwise.
-            Algorithm::Lbfgs(_) => return Ok(()),
-        }?;
         Ok(())
     }
 }

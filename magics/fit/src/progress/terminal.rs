@@ -1,7 +1,7 @@
 //! A run on the terminal: a bar for the loop at hand, and a line for each epoch. Where standard error is no terminal, the
 //! lines alone.
 
-use lightcell_events::run::{Metrics, RunEvent, Stage};
+use lightcell_events::run::{Metrics, RunEvent, Stage, Task};
 use std::io::{IsTerminal, Write};
 
 /// Signs of a bar.
@@ -14,12 +14,15 @@ pub(super) struct Terminal {
     width: usize,
     /// Index after the last epoch.
     epochs: u64,
+    /// What is done outside of a run.
+    task: Option<Task>,
 }
 
 impl Terminal {
     pub fn show(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Started { max_epochs, .. } => self.epochs = *max_epochs,
+            RunEvent::TaskStarted { task, .. } => self.task = Some(*task),
             RunEvent::Step { .. } if std::io::stderr().is_terminal() => {
                 let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
                 let line: String = self.bar(event).chars().take(columns.unwrap_or(80) - 1).collect();
@@ -66,9 +69,16 @@ impl Terminal {
         let share = *batch as f64 / (*batches).max(1) as f64;
         let full = ((share * BAR as f64) as usize).min(BAR);
         let bar = "━".repeat(full) + &"─".repeat(BAR - full);
+        let head = match self.task {
+            None => format!("epoch {}{of}{name}", epoch + 1),
+            Some(Task::Validate) => "validation".to_owned(),
+            Some(Task::Test) => "test".to_owned(),
+            Some(Task::Predict) => "prediction".to_owned(),
+            Some(Task::LrFind) => "lr_find".to_owned(),
+            Some(Task::ScaleBatchSize) => "scale_batch_size".to_owned(),
+        };
         let mut line = format!(
-            "epoch {}{of}{name} {bar} {:>3.0}% {batch}/{batches} · {rate:.0} it/s",
-            epoch + 1,
+            "{head} {bar} {:>3.0}% {batch}/{batches} · {rate:.0} it/s",
             100.0 * share
         );
         if !metrics.is_empty() {
@@ -109,7 +119,10 @@ mod tests {
             metrics: Metrics::from([("train_loss".to_owned(), 0.43125)]),
             rate: 1650.4,
         };
-        let mut terminal = Terminal { width: 0, epochs: 3 };
+        let mut terminal = Terminal {
+            epochs: 3,
+            ..Terminal::default()
+        };
         assert_eq!(
             terminal.bar(&event),
             "epoch 1/3 ━━━━━───────────────  25% 250/1000 · 1650 it/s · train_loss 0.4313"
@@ -127,5 +140,9 @@ mod tests {
             terminal.bar(&event),
             "epoch 1 validation ━━━━━━━━━━━━━━━━━━━━ 100% 1000/1000 · 1650 it/s"
         );
+        // Outside of a run there is no epoch.
+        terminal.task = Some(Task::Test);
+        let bar = terminal.bar(&event);
+        assert!(bar.starts_with("test ━") && bar.ends_with(" it/s"), "{bar}");
     }
 }

@@ -7,7 +7,7 @@ use crate::prelude::*;
 lightcell::hparams! { JudgeHp { log_in_predict: bool = false, ragged: bool = false } }
 
 /// Predicts, tests with a step of its own, and keeps a number in its checkpoints.
-struct Judge {
+pub(super) struct Judge {
     layer: Linear,
     hp: JudgeHp,
     seen: i64,
@@ -149,7 +149,7 @@ fn a_checkpoint_is_judged_and_the_run_stays_as_it_is() {
     let error = validated(&best, &mut fit).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no checkpoint `best` in ./checkpoints\nhint: train with a `ModelCheckpoint`, or leave ckpt_path out: the model is judged as it is now"
+        "there is no checkpoint `best` in ./checkpoints\nhint: train with a `ModelCheckpoint`, or leave ckpt-path out: the model is judged as it is now"
     );
     // A run that goes on from a checkpoint gets the module's state back.
     let resumed = last().max_epochs(3);

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A notebook: keeps the events; the stop button is pressed when `press` says so of an event.
-fn notebook(press: impl Fn(&RunEvent) -> bool + 'static) -> (Outside, Rc<RefCell<Vec<RunEvent>>>) {
+pub(super) fn notebook(press: impl Fn(&RunEvent) -> bool + 'static) -> (Outside, Rc<RefCell<Vec<RunEvent>>>) {
     let (events, pressed) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
     let (kept, stop) = (events.clone(), pressed.clone());
     let emit = move |event: &RunEvent| {
@@ -260,11 +260,11 @@ fn data_that_cannot_be_loaded_are_an_error() {
     }
     struct Rotten(i64);
     impl Dataset for Rotten {
-        type Batch = (Tensor, Tensor);
+        type Item = (Tensor, Tensor);
         fn len(&self) -> usize {
             5
         }
-        fn batch(&self, _: &[i64]) -> Result<Self::Batch> {
+        fn get(&self, _: usize) -> Result<Self::Item> {
             let x = Tensor::zeros([2], (Kind::Float, Device::Cpu));
             Ok((x.view([self.0, 7]), x))
         }
@@ -281,7 +281,7 @@ fn data_that_cannot_be_loaded_are_an_error() {
     let error = trainer().fit::<Net, _>(&Hp::default(), &Late).map(drop).unwrap_err();
     assert_eq!(
         error.message(),
-        "batch 1 of epoch 1 (step 1): shapes do not fit: shape '[3, 7]' is invalid for input of size 2"
+        "batch 1 of epoch 1 (step 1): sample 0: shapes do not fit: shape '[3, 7]' is invalid for input of size 2"
     );
 }
 

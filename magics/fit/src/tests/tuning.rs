@@ -163,7 +163,7 @@ fn a_search_that_fails_says_why_and_changes_nothing() {
     assert!(nan.starts_with("lr_find: the loss is NaN at step 1"), "{nan}");
     assert_eq!(
         error(0, &LrFind::new()),
-        "the hyperparameters have no number `lr` or `learning_rate`\nhint: name the one with the learning rate: `attr_name`; or look at the suggestion alone: `update_attr(false)`"
+        "the hyperparameters have no number `lr` or `learning_rate`\nhint: name the one with the learning rate (attr-name), or look at the suggestion alone (update-attr false)"
     );
     assert_eq!(
         error(0, &quiet().num_training(11)),

@@ -5,7 +5,9 @@ use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::evaluation::Evaluation;
 use crate::fit::Fit;
+use crate::looping::Outcome;
 use crate::module::LightningModule;
+use crate::progress::{Outside, Reporter};
 use crate::steps::guarded;
 use lightcell_events::run::Stage;
 use tch::Tensor;
@@ -69,9 +71,7 @@ impl Trainer {
         fit: &mut Fit<M>,
         data: &D,
     ) -> Result<Evaluation> {
-        let loader = guarded(|| Ok(data.val_dataloader()));
-        let (metrics, _) = fit.judge(self, Stage::Validate, loader)?;
-        Evaluation::new(Stage::Validate, metrics)
+        self.validate_within(fit, data, &mut Reporter::new(Outside::here()))
     }
 
     /// Runs `test_step` over the test data, as [`validate`](Trainer::validate) does with the validation data. Names that begin
@@ -85,9 +85,7 @@ impl Trainer {
         fit: &mut Fit<M>,
         data: &D,
     ) -> Result<Evaluation> {
-        let loader = guarded(|| Ok(data.test_dataloader()));
-        let (metrics, _) = fit.judge(self, Stage::Test, loader)?;
-        Evaluation::new(Stage::Test, metrics)
+        self.test_within(fit, data, &mut Reporter::new(Outside::here()))
     }
 
     /// Runs `predict_step` over the data to predict from, in their own order, and joins the results along their first
@@ -101,9 +99,59 @@ impl Trainer {
         fit: &mut Fit<M>,
         data: &D,
     ) -> Result<Tensor> {
-        let loader = guarded(|| Ok(data.predict_dataloader()));
-        joined(fit.judge(self, Stage::Predict, loader)?.1)
+        self.predict_within(fit, data, &mut Reporter::new(Outside::here()))
     }
+
+    pub(crate) fn validate_within<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: &D,
+        reporter: &mut Reporter,
+    ) -> Result<Evaluation> {
+        let loader = guarded(|| Ok(data.val_dataloader()));
+        metrics(fit.judge(self, Stage::Validate, loader, reporter))
+    }
+
+    pub(crate) fn test_within<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: &D,
+        reporter: &mut Reporter,
+    ) -> Result<Evaluation> {
+        let loader = guarded(|| Ok(data.test_dataloader()));
+        metrics(fit.judge(self, Stage::Test, loader, reporter))
+    }
+
+    pub(crate) fn predict_within<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: &D,
+        reporter: &mut Reporter,
+    ) -> Result<Tensor> {
+        let loader = guarded(|| Ok(data.predict_dataloader()));
+        predictions(fit.judge(self, Stage::Predict, loader, reporter))
+    }
+}
+
+/// What a validation or test gave.
+fn metrics(outcome: Result<Outcome>) -> Result<Evaluation> {
+    match outcome? {
+        Outcome::Metrics(evaluation) => Ok(evaluation),
+        Outcome::Predictions(_) => Err(unasked()),
+    }
+}
+
+/// What was predicted.
+pub(crate) fn predictions(outcome: Result<Outcome>) -> Result<Tensor> {
+    match outcome? {
+        Outcome::Predictions(tensor) => Ok(tensor),
+        Outcome::Metrics(_) => Err(unasked()),
+    }
+}
+
+/// A stage gives what is its own; another answer would be a fault of this library's.
+fn unasked() -> Error {
+    Error::new(Kind::Model, "the pass gave something else than was asked for")
 }
 
 /// What batches predicted, along the first dimension.

@@ -68,6 +68,7 @@ impl Trainer {
         if self.fast_dev_run.is_none() {
             let dir = self.default_root_dir.clone().unwrap_or_else(|| PathBuf::from("."));
             self.logger.add_to(&mut all, &dir);
+            self.named.add_to(&mut all);
             if let Some(stopping) = &self.early_stopping {
                 all.push(stopping.clone());
             }

@@ -1,13 +1,17 @@
 //! The search for the largest batch that fits into the device's memory (Lightning's `scale_batch_size`).
 
-use super::{Snapshot, Tuner, as_json, set_field};
+use super::{Listener, Snapshot, Tuner, as_json, set_field};
 use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
-use crate::fit::Fit;
+use crate::fit::{Fit, type_name};
 use crate::module::LightningModule;
+use crate::progress::{Outside, Reporter};
 use crate::steps::guarded;
-use crate::trainer::Compat;
+use crate::trainer::{Compat, device_name};
+use lightcell_events::run::Task;
 use serde::Deserialize;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// How batch sizes are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -158,6 +162,30 @@ impl ScaleBatchSize {
     }
 }
 
+/// Sizes and whether they fit, as they are tried.
+#[derive(Default)]
+struct Tried(Vec<(usize, &'static str)>);
+
+impl Tried {
+    fn add(&mut self, size: usize, fits: bool, reporter: &mut Reporter) {
+        self.0.push((size, if fits { "fits" } else { "too large" }));
+        reporter.table(self.rows());
+    }
+
+    /// The size that is to be used, the last row.
+    fn found(&self, size: usize, reporter: &mut Reporter) {
+        let mut rows = self.rows();
+        rows.push(vec![size.to_string(), "to be used".to_owned()]);
+        reporter.table(rows);
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |(size, what): &(usize, &str)| vec![size.to_string(), (*what).to_owned()];
+        let head = vec!["batch size".to_owned(), "memory".to_owned()];
+        std::iter::once(head).chain(self.0.iter().map(row)).collect()
+    }
+}
+
 impl Tuner {
     /// The largest batch size that fits into the device's memory, up to the number of training samples. `data` makes the
     /// data with a batch size. Each size is tried with optimizer steps and a validation batch.
@@ -172,9 +200,43 @@ impl Tuner {
         data: impl Fn(usize) -> D,
         settings: &ScaleBatchSize,
     ) -> Result<usize> {
+        self.scale_batch_size_within(fit, data, settings, Reporter::new(Outside::here()))
+    }
+
+    pub(crate) fn scale_batch_size_within<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: impl Fn(usize) -> D,
+        settings: &ScaleBatchSize,
+        reporter: Reporter,
+    ) -> Result<usize> {
         settings.check()?;
         fit.adjust(&self.trainer)?;
         let snapshot = Snapshot::take(fit)?;
+        let listener = Rc::new(RefCell::new(reporter));
+        let device = device_name(fit.progress.device);
+        listener
+            .borrow_mut()
+            .task(Task::ScaleBatchSize, type_name::<M>(), device, 0);
+        let mut tried = Tried::default();
+        let found = self.scaled(fit, data, settings, &snapshot, &listener, &mut tried);
+        let mut reporter = listener.borrow_mut();
+        if let Ok(size) = &found {
+            tried.found(*size, &mut reporter);
+        }
+        reporter.task_over(tried.0.len() as u64, found.as_ref().err());
+        found
+    }
+
+    fn scaled<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: impl Fn(usize) -> D,
+        settings: &ScaleBatchSize,
+        snapshot: &Snapshot,
+        listener: &Listener,
+        rows: &mut Tried,
+    ) -> Result<usize> {
         let found = guarded(|| Ok(data(settings.init_val).train_dataloader().samples()))
             .map_err(|error| error.at("the data cannot be loaded"))
             .and_then(|samples| {
@@ -185,16 +247,27 @@ impl Tuner {
                     ));
                 }
                 settings.search(samples, |size| {
-                    let tried = guarded(|| Ok(data(size)))
-                        .and_then(|data| self.run(fit, &self.trial(settings.steps_per_trial, 1), &data));
+                    let tried = guarded(|| Ok(data(size))).and_then(|data| {
+                        self.run(fit, &self.trial(settings.steps_per_trial, 1), &data, listener, None)
+                    });
                     // Before the next size: what did not fit is gone, and each begins with the same model.
                     snapshot.restore(fit)?;
                     if fit.progress.device != tch::Device::Cpu {
                         let _ = lightcell_torch::empty_cache(fit.progress.device);
                     }
+                    if listener.borrow_mut().stopped() {
+                        return Err(super::stopped());
+                    }
                     match tried {
-                        Ok(()) => Ok(true),
-                        Err(error) if error.kind() == Kind::Memory => Ok(false),
+                        Ok(()) => {
+                            rows.add(size, true, &mut listener.borrow_mut());
+                            Ok(true)
+                        }
+                        Err(error) if error.kind() == Kind::Memory => {
+                            rows.add(size, false, &mut listener.borrow_mut());
+                            Ok(false)
+                        }
+                        Err(error) if error.kind() == Kind::Stopped => Err(error),
                         Err(error) => Err(error.at(&format!("batch size {size}"))),
                     }
                 })

@@ -4,15 +4,17 @@
 //! `Compat::Lightning` gives. Ours differs where Lightning's is known to mislead: the ladder is even, the mean is corrected
 //! for its beginning, and the suggestion looks at the slope over the logarithm of the rate and at the lowest loss.
 
-use super::{Snapshot, Tuner, as_json, set_field};
+use super::{Listener, Snapshot, Tuner, as_json, set_field};
 use crate::callbacks::{Callback, Run};
 use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
-use crate::fit::Fit;
+use crate::fit::{Fit, type_name};
 use crate::making;
 use crate::module::LightningModule;
+use crate::progress::{Outside, Reporter};
 use crate::steps::guarded;
-use crate::trainer::Compat;
+use crate::trainer::{Compat, device_name};
+use lightcell_events::run::{RunEvent, Task};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fmt;
@@ -172,8 +174,9 @@ impl LrFind {
             .find(|name| hparams.get(**name).is_some_and(serde_json::Value::is_number));
         there.map(|name| (*name).to_owned()).ok_or_else(|| {
             let names = names.join("` or `");
-            Error::new(Kind::Option, format!("the hyperparameters have no number `{names}`"))
-                .hint("name the one with the learning rate: `attr_name`; or look at the suggestion alone: `update_attr(false)`")
+            Error::new(Kind::Option, format!("the hyperparameters have no number `{names}`")).hint(
+                "name the one with the learning rate (attr-name), or look at the suggestion alone (update-attr false)",
+            )
         })
     }
 }
@@ -244,6 +247,32 @@ impl Callback for Probe {
 }
 
 /// What [`Tuner::lr_find`] found.
+///
+/// ```
+/// use lightcell::prelude::*;
+/// # hparams! { Hp { lr: f64 = 1e-3 } }
+/// # struct Net(Linear);
+/// # impl LightningModule for Net {
+/// #     type HParams = Hp;
+/// #     type Batch = (Tensor, Tensor);
+/// #     fn new(p: &Path, _: &Hp) -> Net { Net(linear(p / "l1", 4, 2)) }
+/// #     fn forward(&self, x: &Tensor) -> Tensor { self.0.forward(x) }
+/// #     fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+/// #         let loss = self.forward(x).cross_entropy_for_logits(y);
+/// #         cx.log("train_loss", &loss);
+/// #         Ok(loss)
+/// #     }
+/// #     fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
+/// # }
+/// # let x = Tensor::randn([32, 4], (Kind::Float, Device::Cpu));
+/// # let y = Tensor::zeros([32], (Kind::Int64, Device::Cpu));
+/// # let data = Data::new(TensorDataset::new(x, y)?).batch_size(8);
+/// let mut net = Net::build(Hp::default())?;
+/// let found = Tuner::new(&Trainer::new().seed(1)).lr_find(&mut net, &data, &LrFind::new().num_training(20))?;
+/// assert_eq!(found.lrs.len(), found.losses.len());
+/// assert!(found.suggestion().is_none_or(|lr| found.lrs.contains(&lr) || lr > 0.0));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LrFinder {
     /// The learning rate of each step.
@@ -254,6 +283,8 @@ pub struct LrFinder {
     pub num_training: u64,
     /// How the rate rose.
     pub mode: LrMode,
+    /// The hyperparameter that was set to the suggestion.
+    pub attr_name: Option<String>,
     lightning: bool,
 }
 
@@ -324,6 +355,24 @@ impl LrFinder {
     }
 }
 
+impl Reporter {
+    /// A search is over: its curve, if it has one.
+    fn lr_found(&mut self, found: &Result<LrFinder>) {
+        if let Ok(found) = found {
+            let points = std::iter::zip(&found.lrs, &found.losses).map(|(lr, loss)| (*lr, *loss));
+            let marked = found.suggestion_idx().map(|at| (found.lrs[at], found.losses[at]));
+            self.send(&RunEvent::LrCurve {
+                run: self.run().to_owned(),
+                points: points.filter(|(_, loss)| loss.is_finite()).collect(),
+                suggestion: marked.zip(found.suggestion()).map(|((_, loss), lr)| (lr, loss)),
+                attr_name: found.attr_name.clone(),
+            });
+        }
+        let steps = found.as_ref().map_or(0, |found| found.losses.len() as u64);
+        self.task_over(steps, found.as_ref().err());
+    }
+}
+
 impl fmt::Display for LrFinder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (self.lrs.first().unwrap_or(&0.0), self.lrs.last().unwrap_or(&0.0));
@@ -353,6 +402,16 @@ impl Tuner {
         data: &D,
         settings: &LrFind,
     ) -> Result<LrFinder> {
+        self.lr_find_within(fit, data, settings, Reporter::new(Outside::here()))
+    }
+
+    pub(crate) fn lr_find_within<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: &D,
+        settings: &LrFind,
+        reporter: Reporter,
+    ) -> Result<LrFinder> {
         settings.check()?;
         let attribute = match settings.update_attr {
             true => Some(settings.attribute(&as_json::<M>(&fit.hparams))?),
@@ -360,6 +419,25 @@ impl Tuner {
         };
         fit.adjust(&self.trainer)?;
         let snapshot = Snapshot::take(fit)?;
+        let listener = Rc::new(RefCell::new(reporter));
+        let (device, steps) = (device_name(fit.progress.device), settings.num_training);
+        listener
+            .borrow_mut()
+            .task(Task::LrFind, type_name::<M>(), device, steps);
+        let found = self.searched(fit, data, settings, attribute, (snapshot, &listener));
+        listener.borrow_mut().lr_found(&found);
+        found
+    }
+
+    /// The search itself; `within`: what it gives back, and who hears of it.
+    fn searched<M: LightningModule, D: DataModule<Batch = M::Batch>>(
+        &self,
+        fit: &mut Fit<M>,
+        data: &D,
+        settings: &LrFind,
+        attribute: Option<String>,
+        (snapshot, listener): (Snapshot, &Listener),
+    ) -> Result<LrFinder> {
         let probe = Rc::new(RefCell::new(Probe {
             settings: settings.clone(),
             compat: self.trainer.compat,
@@ -371,7 +449,8 @@ impl Tuner {
             diverged: false,
         }));
         let trainer = self.trial(settings.num_training, 0).callback(probe.clone());
-        let ran = self.run(fit, &trainer, data);
+        let steps = (fit.progress.step, settings.num_training);
+        let ran = self.run(fit, &trainer, data, listener, Some(steps));
         snapshot.restore(fit)?;
         match ran {
             // A loss that is no number is what a rate that is too high gives.
@@ -386,6 +465,7 @@ impl Tuner {
             losses: std::mem::take(&mut probe.losses),
             num_training: settings.num_training,
             mode: settings.mode,
+            attr_name: attribute,
             lightning: self.trainer.compat == Compat::Lightning,
         };
         let Some(suggestion) = found.suggestion() else {
@@ -395,8 +475,8 @@ impl Tuner {
             )
             .hint("begin lower (min-lr), end later (early-stop-threshold), or make more steps (num-training)"));
         };
-        if let Some(attribute) = attribute {
-            self.apply(fit, &attribute, suggestion)?;
+        if let Some(attribute) = &found.attr_name {
+            self.apply(fit, attribute, suggestion)?;
         }
         Ok(found)
     }

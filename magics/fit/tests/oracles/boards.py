@@ -20,7 +20,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.environ.get("LIGHTCELL_ORACLES") or os.path.dirname(os.path.abspath(__file__))
 
 
 def read(folder):
@@ -53,7 +53,7 @@ if len(sys.argv) > 1:
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
-sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lightning import Scripted, loaders, trainer
 
 

@@ -2,7 +2,7 @@
 //! beside this file wrote `tensorboard.json`.
 
 use super::keeping::{Batches, Folder, ScriptHp, Scripted};
-use super::{file, in_turn};
+use super::{equal, file, in_turn};
 use lightcell::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -80,6 +80,7 @@ fn oracle_18_summaries_are_pytorchs_byte_by_byte() {
         let hparams = ours(&|writer| writer.add_hparams(&case["hparams"], &accuracy));
         assert_eq!(hparams, hexes(&case["bytes"]), "{}", case["hparams"]);
     }
+    equal(18, "event files: bytes of summaries");
 }
 
 /// The pixels of a PNG of ours, whose rows are not filtered.
@@ -130,6 +131,7 @@ fn oracle_18_pictures_have_pytorchs_pixels() {
             expected.concat().concat(),
             "{tag}"
         );
+        equal(18, "event files: pixels of pictures");
     }
 }
 
@@ -212,6 +214,7 @@ fn oracle_18_a_runs_event_files_say_what_lightnings_say() {
         let run = folder.0.join(case["folder"].as_str().unwrap());
         let whole = scalars(&run);
         assert_eq!(json!(whole), case["scalars"], "{case}");
+        equal(18, "event files: scalars of a run");
         let hparams: ScriptHp = serde_json::from_slice(&std::fs::read(run.join("hparams.json")).unwrap()).unwrap();
         assert_eq!(hparams, hp);
         // On from the first epoch's checkpoint, in the same folder: what comes again is there once.

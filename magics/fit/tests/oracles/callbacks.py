@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from lightning import samples, trainer
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = os.environ.get("LIGHTCELL_ORACLES") or os.path.dirname(os.path.abspath(__file__))
 torch.set_num_threads(1)
 
 

@@ -1,6 +1,6 @@
 //! Checkpoints, early stopping and tables of metrics, against what PyTorch Lightning 2.6.1 does with the same lists.
 
-use super::{file, in_turn};
+use super::{equal, file, in_turn};
 use lightcell::prelude::*;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -48,12 +48,12 @@ impl LightningModule for Scripted {
 struct Ones(usize);
 
 impl Dataset for Ones {
-    type Batch = Tensor;
+    type Item = Tensor;
     fn len(&self) -> usize {
         self.0
     }
-    fn batch(&self, indices: &[i64]) -> Result<Tensor> {
-        Ok(Tensor::ones([indices.len() as i64, 1], (Kind::Float, Device::Cpu)))
+    fn get(&self, _: usize) -> Result<Tensor> {
+        Ok(Tensor::ones([1], (Kind::Float, Device::Cpu)))
     }
 }
 
@@ -185,6 +185,7 @@ fn oracle_10_checkpoints_are_named_kept_and_removed_as_lightnings() {
                 assert_eq!(said(kth), case["kth_value"], "{about}");
             }
         }
+        equal(10, "checkpoints: names, scores, what is removed and when");
         for file in files(&folder.0) {
             let again = Trainer::new()
                 .accelerator("cpu")
@@ -219,6 +220,7 @@ fn oracle_11_a_run_stops_at_lightnings_epoch_for_lightnings_reason() {
             case["wait_count"]
         ]);
         assert_eq!(ours, theirs, "{} {}", case["values"], case["settings"]);
+        equal(11, "early stopping: epoch, reason, waited");
         if let Some(best) = stop.best_score() {
             assert_eq!(
                 said(best),
@@ -269,6 +271,7 @@ fn oracle_09_a_table_of_metrics_is_laid_out_as_lightnings() {
         assert_eq!(json!(whole), case["rows"], "{case}");
         let hparams: ScriptHp = serde_json::from_slice(&std::fs::read(run.join("hparams.json")).unwrap()).unwrap();
         assert_eq!(hparams, hp);
+        equal(9, "metrics.csv: columns, rows, numbers");
         // On from the first epoch's checkpoint, in the same table: what comes again stands there once.
         let first = files(&run.join("checkpoints"))
             .into_iter()

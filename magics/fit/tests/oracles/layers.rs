@@ -111,14 +111,14 @@ fn oracle_03_weights_after_a_seed_names_and_outputs() {
         for (mode, training) in [("train", true), ("eval", false)] {
             store.set_training(training);
             let difference = tensors_apart(&layer(&x), &theirs[&format!("{name}>{mode}")]);
-            println!("{name}, {mode}: outputs differ by {difference:e}");
             // The order of sums may be that of another machine.
-            assert!(difference <= 1e-5, "{name}, {mode}: {difference:e}");
+            near(3, &format!("{name}: outputs"), difference, 1e-5);
         }
         for (key, tensor) in store.state_dict() {
             if let Some(theirs) = theirs.get(&format!("{name}>{key}")) {
-                assert!(tensors_apart(&tensor, theirs) <= 1e-6, "{name}: {key}");
+                near(3, &format!("{name}: {key}"), tensors_apart(&tensor, theirs), 1e-6);
             }
         }
     }
+    equal(3, "weights of all layers after a seed, and their names");
 }

@@ -5,9 +5,12 @@ mod boards;
 mod curves;
 mod keeping;
 mod layers;
+mod metrics;
 mod numbers;
 mod rates;
 mod schedules;
+mod table;
+mod transforms;
 mod tuning;
 mod validation;
 mod watching;
@@ -16,8 +19,8 @@ use lightcell::prelude::*;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use table::{equal, near};
 
 /// libtorch's random generator is one for the process: tests take turns. One thread, as where the numbers were made.
 fn in_turn() -> MutexGuard<'static, ()> {
@@ -27,8 +30,12 @@ fn in_turn() -> MutexGuard<'static, ()> {
     guard
 }
 
+/// A file with their numbers: one of those here, or made anew by `all.py` in the folder that LIGHTCELL_ORACLES names.
 fn file(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "oracles", name].iter().collect()
+    match std::env::var_os("LIGHTCELL_ORACLES").filter(|folder| !folder.is_empty()) {
+        Some(folder) => PathBuf::from(folder).join(name),
+        None => [env!("CARGO_MANIFEST_DIR"), "tests", "oracles", name].iter().collect(),
+    }
 }
 
 fn golden() -> Value {
@@ -118,8 +125,8 @@ impl LightningModule for Net {
 
 /// Loaders as they are in `make.py`.
 struct Loaders {
-    train: Rc<TensorDataset>,
-    val: Option<Rc<TensorDataset>>,
+    train: Arc<TensorDataset>,
+    val: Option<Arc<TensorDataset>>,
     batch_size: usize,
     shuffle: bool,
 }
@@ -140,7 +147,7 @@ impl DataModule for Loaders {
 
 fn in_order(train: TensorDataset, batch_size: usize) -> Loaders {
     Loaders {
-        train: Rc::new(train),
+        train: Arc::new(train),
         val: None,
         batch_size,
         shuffle: false,

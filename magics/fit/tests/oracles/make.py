@@ -11,6 +11,7 @@ otherwise on another machine, which is what the tests' tolerances are for.
 
 import json
 import math
+import os
 
 import torch
 from safetensors.torch import save_file
@@ -19,6 +20,7 @@ from torch.optim import lr_scheduler as schedulers
 from torch.utils.data import DataLoader, TensorDataset
 
 torch.set_num_threads(1)
+os.chdir(os.environ.get("LIGHTCELL_ORACLES") or os.path.dirname(os.path.abspath(__file__)))
 golden = {}
 
 

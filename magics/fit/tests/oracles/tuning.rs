@@ -31,15 +31,15 @@ fn oracle_07_rates_losses_and_suggestion_are_lightnings() {
                 .zip(&theirs)
                 .map(|(a, b)| (a - b).abs() / b.abs().max(1.0)),
         );
-        println!("{about}: {} losses differ by {losses:e}", theirs.len());
         assert_eq!(found.losses.len(), theirs.len(), "{about}");
-        assert!(losses <= 1e-6, "{about}: {losses:e}");
+        near(7, "lr_find: losses", losses, 1e-6);
         assert_eq!(found.suggestion(), case["suggestion"].as_f64(), "{about}");
         assert_eq!(
             found.suggestion_idx(),
             case["index"].as_u64().map(|at| at as usize),
             "{about}"
         );
+        equal(7, "lr_find: rates, suggestion and its index");
         // The same again: the model and the random state are what they were.
         assert_eq!(tuner.lr_find(&mut net, &data, &settings).unwrap(), found, "{about}");
     }

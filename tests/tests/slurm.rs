@@ -1,0 +1,243 @@
+//! Kernels in Slurm's allocations: a controller and two nodes of the test's own, with and without an ssh before them.
+
+use lightcell_tests::remote::{Sshd, processes};
+use lightcell_tests::slurm::Slurm;
+use lightcell_tests::{Kernel, Scratch, home};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn add(jupyter: &Path, slurm: &Slurm, args: &[&str]) -> String {
+    let out = Command::new(home().join("bin/lightcell"))
+        .args(["remote", "add"])
+        .args(args)
+        .env("JUPYTER_DATA_DIR", jupyter)
+        .env("SLURM_CONF", slurm.config())
+        .output()
+        .expect("the command runs");
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+fn kernel(jupyter: &Path, slurm: &Slurm, name: &str) -> Kernel {
+    let (name, data) = (format!("lightcell-{name}"), jupyter.join("data"));
+    Kernel::start_with(&[
+        ("LIGHTCELL_TEST_KERNEL", &name),
+        ("JUPYTER_PATH", &jupyter.to_string_lossy()),
+        ("JUPYTER_DATA_DIR", &data.to_string_lossy()),
+        ("SLURM_CONF", &slurm.config().to_string_lossy()),
+    ])
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// No job, and no process of one.
+fn nothing_is_left(slurm: &Slurm, name: &str) {
+    until(
+        &format!("the job {name} is gone: {}", slurm.says("squeue", &["-h"])),
+        || slurm.says("squeue", &["-h", "--name", name]).is_empty(),
+    );
+    let mark = name.replace("lightcell-", "lightcell-mark-");
+    until(&format!("the processes of {mark} are gone"), || {
+        !processes().iter().any(|(_, _, words)| words.contains(&mark))
+    });
+}
+
+#[test]
+fn a_kernel_runs_in_an_allocation_and_leaves_none() {
+    let slurm = Slurm::start("slurm-run");
+    let jupyter = Scratch::new("slurm-run-jupyter");
+    let said = add(
+        &jupyter.0,
+        &slurm,
+        &["sl", "slurm://", "--partition", "test", "--cpus", "2", "--time", "15"],
+    );
+    assert!(said.contains("✓ kernel      runs on "), "{said}");
+    let said = add(&jupyter.0, &slurm, &["no", "slurm://", "--partition", "nope"]);
+    assert!(said.contains("✗ kernel      Slurm knows no such partition: "), "{said}");
+
+    let mut kernel = kernel(&jupyter.0, &slurm, "sl");
+    // It knows its limits, and not that it is a task of its own.
+    let env = kernel.ok("[\"SLURM_JOB_NAME\", \"OMP_NUM_THREADS\", \"SLURM_NTASKS\"].map(|name| std::env::var(name).unwrap_or_default())");
+    let env: Vec<String> = serde_json::from_str(&env.value()).unwrap();
+    assert_eq!(env[1..], ["2", ""]);
+    // Steps that a notebook starts work.
+    let cell = kernel.ok("!timeout 30 srun -n1 sh -c 'echo step $SLURM_STEP_ID'");
+    assert!(cell.stdout().contains("step 1"), "{}", cell.stdout());
+    let (cell, _) = kernel.stopped(
+        "println!(\"on\"); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }",
+        "on",
+    );
+    assert_eq!(cell.ename(), "Interrupted");
+    let mut name = env[0].clone();
+    for now in [false, true] {
+        kernel.call(json!({"op": "restart", "now": now}));
+        nothing_is_left(&slurm, &name);
+        name = kernel
+            .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
+            .value()
+            .trim_matches('"')
+            .to_owned();
+    }
+    // Cancelled, the notebook says so; the next restart is a new job.
+    slurm.run("scancel", &["--name", &name]);
+    until("the end of the job has arrived", || {
+        let cell = kernel.run("1 + 1");
+        cell.reply["status"] == "error"
+    });
+    let cell = kernel.err("1 + 1");
+    assert_eq!(cell.ename(), "RemoteError");
+    assert!(
+        cell.evalue()
+            .ends_with("was cancelled; the kernel has ended, its variables are gone"),
+        "{}",
+        cell.evalue()
+    );
+    assert!(
+        cell.traceback().ends_with("hint: restart the kernel for a new job"),
+        "{}",
+        cell.traceback()
+    );
+    nothing_is_left(&slurm, &name);
+    kernel.call(json!({"op": "restart"}));
+    // Whatever is killed: the job goes.
+    for who in ["launcher", "srun"] {
+        let name = kernel
+            .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
+            .value()
+            .trim_matches('"')
+            .to_owned();
+        let launcher = kernel.pid();
+        let pid = match who {
+            "launcher" => launcher,
+            _ => {
+                processes()
+                    .iter()
+                    .find(|(_, _, words)| words.starts_with("srun ") && words.contains(&name))
+                    .unwrap()
+                    .0
+            }
+        };
+        assert!(
+            Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        nothing_is_left(&slurm, &name);
+        kernel.call(json!({"op": "restart", "now": true}));
+    }
+    let name = kernel
+        .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
+        .value()
+        .trim_matches('"')
+        .to_owned();
+    assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
+    nothing_is_left(&slurm, &name);
+}
+
+#[test]
+fn a_cell_says_what_its_job_waits_for() {
+    let slurm = Slurm::start("slurm-wait");
+    let config = slurm.config().to_string_lossy().into_owned();
+    // Behind an ssh, as where the login host is another machine.
+    let sshd = Sshd::start_with("slurm-wait-ssh", &[("SLURM_CONF", &config)]);
+    let ssh_config = format!("--ssh-arg={}/ssh_config", sshd.dir().display());
+    let dir = home().to_string_lossy().into_owned();
+    let jupyter = sshd.jupyter();
+    let options = ["--dir", &dir, "--ssh-arg=-F", &ssh_config, "--cpus", "2", "--time", "5"];
+    let said = add(&jupyter, &slurm, &[&["far", "slurm://loop"][..], &options].concat());
+    assert!(said.contains("✓ kernel      runs on "), "{said}");
+    // Both nodes are taken.
+    for _ in 0..2 {
+        let out = slurm.run(
+            "sbatch",
+            &[
+                "--exclusive",
+                "-N1",
+                "--time=10",
+                "--output=/dev/null",
+                "--job-name=other",
+                "--wrap",
+                "sleep 600",
+            ],
+        );
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+    until("both nodes are taken", || {
+        slurm
+            .says("squeue", &["-h", "-t", "running", "--name", "other"])
+            .lines()
+            .count()
+            == 2
+    });
+    let mut kernel = kernel(&jupyter, &slurm, "far");
+    // The front end took it for alive; the cell tells.
+    let seen = slurm.dir().join("seen");
+    kernel.send(json!({"op": "execute", "code": "6 * 7", "touch": [" waits in the queue ", seen]}));
+    until("the cell says that it waits", || seen.exists());
+    slurm.run("scancel", &["--name", "other"]);
+    let answer = kernel.read();
+    assert_eq!(answer["reply"]["status"], "ok", "{answer}");
+    // Five minutes are under the ten before which the user is warned.
+    assert!(
+        answer["messages"].to_string().contains(", and the kernel with it: "),
+        "{answer}"
+    );
+    let outputs: Vec<(&str, &str)> = answer["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|m: &Value| Some((m[0].as_str()?, m[1]["data"]["text/plain"].as_str()?)))
+        .collect();
+    assert!(
+        outputs
+            .iter()
+            .any(|(_, text)| text.contains(" waits in the queue test (") && text.contains("start")),
+        "{outputs:?}"
+    );
+    let last_update = outputs
+        .iter()
+        .rfind(|(kind, _)| *kind == "update_display_data")
+        .unwrap();
+    assert!(
+        last_update.1.contains(" runs on n") && last_update.1.contains(" left, until "),
+        "{outputs:?}"
+    );
+    assert!(outputs.contains(&("execute_result", "42")), "{outputs:?}");
+    let name = kernel
+        .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
+        .value()
+        .trim_matches('"')
+        .to_owned();
+    assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
+    nothing_is_left(&slurm, &name);
+
+    // A job that waits is given up with its kernel.
+    for _ in 0..2 {
+        slurm.run(
+            "sbatch",
+            &[
+                "--exclusive",
+                "-N1",
+                "--time=10",
+                "--output=/dev/null",
+                "--job-name=other",
+                "--wrap",
+                "sleep 600",
+            ],
+        );
+    }
+    let mut kernel = self::kernel(&jupyter, &slurm, "far");
+    assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
+    until("the job is cancelled", || {
+        !slurm.says("squeue", &["-h", "-o", "%j"]).contains("lightcell")
+    });
+}
