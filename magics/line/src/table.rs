@@ -324,7 +324,7 @@ mod tests {
         for magic in TABLE {
             let known = |name: &&str| magic.flags.iter().any(|flag| flag.name == *name);
             assert!(
-                magic.flags.iter().all(|flag| flag.needs.iter().all(|name| known(name))),
+                magic.flags.iter().all(|flag| flag.needs.iter().all(known)),
                 "{}",
                 magic.name
             );
