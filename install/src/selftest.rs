@@ -237,7 +237,15 @@ pub fn run(full: bool) -> Result<ExitCode> {
         ));
     }
     if found.python.is_some() {
-        let mut args = vec!["test", "--release", "--locked", "--no-fail-fast", "-p", "lightcell-tests", "--"];
+        let mut args = vec![
+            "test",
+            "--release",
+            "--locked",
+            "--no-fail-fast",
+            "-p",
+            "lightcell-tests",
+            "--",
+        ];
         // Each starts kernels, which compile.
         args.push("--test-threads=2");
         for name in skips.iter().filter_map(|(_, name)| *name) {

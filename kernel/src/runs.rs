@@ -187,7 +187,7 @@ impl Runs {
                 status: Status::Failed,
                 epochs: 0,
                 step: 0,
-                seconds: 0.0,
+                seconds: run.begun.elapsed().as_secs_f64(),
                 error: Some("the process that trained ended".to_owned()),
                 hint: None,
             });

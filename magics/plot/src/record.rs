@@ -20,6 +20,8 @@ pub struct RunRecord {
     pub(crate) current: Option<Current>,
     pub(crate) notes: Vec<(Level, String)>,
     pub(crate) end: Option<End>,
+    /// The optimizer's steps so far.
+    step: u64,
     steps: Vec<(f64, f64)>,
     /// Every so many step events one is kept.
     stride: usize,
@@ -81,10 +83,12 @@ impl RunRecord {
                 epoch,
                 batch,
                 batches,
+                step,
                 metrics,
                 rate,
                 ..
             } => {
+                self.step = *step;
                 if *stage == Stage::Train
                     && let Some(loss) = metrics.iter().find(|(name, _)| is_loss(name)).map(|(_, value)| *value)
                 {
@@ -122,10 +126,11 @@ impl RunRecord {
                 seconds,
                 ..
             } => {
+                // Of a run whose process ended nobody says how far it was.
                 self.end = Some(End {
                     status: *status,
-                    epochs: *epochs,
-                    step: *step,
+                    epochs: (*epochs).max(self.epochs.len() as u64),
+                    step: (*step).max(self.step),
                     seconds: *seconds,
                 });
             }

@@ -120,10 +120,12 @@ impl RunRecord {
                 Status::Stopped => "stopped",
                 Status::Failed => "failed",
             };
+            let counted =
+                |count: u64, of: &str| format!("{} {of}{}", thousands(count), if count == 1 { "" } else { "s" });
             return format!(
-                "{what}: {} epochs, {} steps, {}",
-                end.epochs,
-                thousands(end.step),
+                "{what}: {}, {}, {}",
+                counted(end.epochs, "epoch"),
+                counted(end.step, "step"),
                 duration(end.seconds)
             );
         }
@@ -276,6 +278,25 @@ mod tests {
         finish(&mut record, Status::Stopped);
         assert!(
             record.text().contains("] stopped: 2 epochs, 20 steps, 1:15 min\n"),
+            "{}",
+            record.text()
+        );
+    }
+
+    #[test]
+    fn a_run_whose_process_ended_says_how_far_it_was() {
+        let mut record = run(1, 4);
+        record.apply(&RunEvent::Finished {
+            run: String::new(),
+            status: Status::Failed,
+            epochs: 0,
+            step: 0,
+            seconds: 3.0,
+            error: None,
+            hint: None,
+        });
+        assert!(
+            record.text().contains("] failed: 1 epoch, 10 steps, 3.0 s\n"),
             "{}",
             record.text()
         );
