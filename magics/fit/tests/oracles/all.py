@@ -1,4 +1,5 @@
-"""Makes all files with the numbers of PyTorch, Lightning and TensorBoard anew, and says how far they are from those here.
+"""Makes all files with the numbers of PyTorch, Lightning, TensorBoard and scikit-learn anew, and says how far they are
+from those here.
 
     python all.py FOLDER
 
@@ -17,7 +18,7 @@ import time
 from safetensors import safe_open
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCRIPTS = ["make.py", "lightning.py", "callbacks.py", "boards.py", "tuner.py"]
+SCRIPTS = ["make.py", "lightning.py", "callbacks.py", "boards.py", "tuner.py", "metrics.py"]
 
 
 def apart(ours, theirs, at=""):

@@ -1,13 +1,14 @@
 """What scikit-learn, torchmetrics and torchvision compute, for `metrics.rs` and `transforms.rs` to compare with.
 
-    python -m venv venv && venv/bin/pip install torch==2.13.0 torchvision==0.28.0 torchmetrics==1.9.0 scikit-learn==1.9.1
+    python -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python metrics.py
 
-writes `metrics.json` and `transforms.safetensors` into this folder. Scores are rounded, so that there are ties; one class has
+writes `metrics.json` and `transforms.safetensors` into this folder, or the one that LIGHTCELL_ORACLES names. Scores are rounded, so that there are ties; one class has
 no sample. Where scikit-learn and torchmetrics both know a metric, they are checked against each other here.
 """
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn import metrics as sk
 from sklearn.model_selection import KFold, StratifiedKFold
 from torchvision.transforms import v2
 
+os.chdir(os.environ.get("LIGHTCELL_ORACLES") or os.path.dirname(os.path.abspath(__file__)))
 warnings.filterwarnings("ignore")
 random = np.random.default_rng(7)
 golden = {}
