@@ -223,6 +223,10 @@ async fn control_requests((mut send, mut receive): (RouterSendConnection, Router
             shared.publisher.send_async(content, Some(&message)).await;
         }
         shared.publisher.status_async(ExecutionState::Idle, &message).await;
+        if !end {
+            let shared = shared.clone();
+            let _ = tokio::task::spawn_blocking(move || still_busy(&shared)).await;
+        }
         if end {
             // The replies are with the sockets; give them the time to leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -277,13 +281,15 @@ fn out_of_turn(shared: &Arc<Shared>, parent: &Arc<JupyterMessage>, request: &Exe
     }
     shared.reply(reply, parent);
     shared.publisher.status(ExecutionState::Idle, parent);
-    // Front ends take the newest status for the kernel's: the other cell still runs.
-    let running = {
-        let state = shared.now.lock();
-        state.parent.clone().filter(|_| state.executing)
-    };
-    if let Some(running) = running {
-        shared.publisher.status(ExecutionState::Busy, &running);
+    still_busy(shared);
+}
+
+/// Front ends take the newest status for the kernel's: while a cell runs it is busy, whatever else was answered.
+fn still_busy(shared: &Shared) {
+    // Under the lock: the cell's own idle comes after it.
+    let state = shared.now.lock();
+    if let Some(running) = state.parent.as_ref().filter(|_| state.executing) {
+        shared.publisher.status(ExecutionState::Busy, running);
     }
 }
 
@@ -336,6 +342,7 @@ async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: 
         shared.reply(content, &message);
     }
     shared.publisher.status_async(ExecutionState::Idle, &message).await;
+    let _ = tokio::task::spawn_blocking(move || still_busy(&shared)).await;
 }
 
 fn kernel_info() -> KernelInfoReply {
