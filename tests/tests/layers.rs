@@ -41,10 +41,7 @@ fn dependencies_point_one_way() {
             "lightcell-ipynb",
             [&jupyter[..], &torch[..], &["evcxr", "lightcell"]].concat(),
         ),
-        (
-            "lightcell-program",
-            [&jupyter[..], &["evcxr", "plotters", "syn"]].concat(),
-        ),
+        ("lightcell-program", [&jupyter[..], &["evcxr", "plotters"]].concat()),
         ("lightcell-gpu", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-plot", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell", [&jupyter[..], &["evcxr", "plotters"]].concat()),
