@@ -4,7 +4,7 @@ use crate::chart::{Chart, Curve, Tone};
 use lightcell_events::run::{Level, Metrics, RunEvent, Stage, Status};
 
 /// So many points of a curve are drawn: more cannot be told apart.
-const DRAWN: usize = 600;
+const DRAWN: usize = 320;
 /// So many step losses are kept; then every other one goes.
 const KEPT: usize = 50_000;
 
