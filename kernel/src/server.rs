@@ -223,15 +223,12 @@ async fn control_requests((mut send, mut receive): (RouterSendConnection, Router
             shared.publisher.send_async(content, Some(&message)).await;
         }
         shared.publisher.status_async(ExecutionState::Idle, &message).await;
-        if !end {
-            let shared = shared.clone();
-            let _ = tokio::task::spawn_blocking(move || still_busy(&shared)).await;
-        }
         if end {
             // The replies are with the sockets; give them the time to leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
             return;
         }
+        still_busy_async(&shared).await;
     }
 }
 
@@ -293,6 +290,12 @@ fn still_busy(shared: &Shared) {
     }
 }
 
+/// The same from a task, which must not wait for the lock.
+async fn still_busy_async(shared: &Arc<Shared>) {
+    let shared = shared.clone();
+    let _ = tokio::task::spawn_blocking(move || still_busy(&shared)).await;
+}
+
 async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: mpsc::Sender<Job>) {
     shared.publisher.status_async(ExecutionState::Busy, &message).await;
     let content: Option<Content> = match &message.content {
@@ -342,7 +345,7 @@ async fn other_request(message: Arc<JupyterMessage>, shared: Arc<Shared>, jobs: 
         shared.reply(content, &message);
     }
     shared.publisher.status_async(ExecutionState::Idle, &message).await;
-    let _ = tokio::task::spawn_blocking(move || still_busy(&shared)).await;
+    still_busy_async(&shared).await;
 }
 
 fn kernel_info() -> KernelInfoReply {

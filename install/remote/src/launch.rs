@@ -123,11 +123,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         serde_json::from_str(&text).context("the connection is no JSON of a Jupyter connection file")?;
     // SAFETY: a terminal's Ctrl-C means a cell; it comes as a message.
     unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = crate::runtime()?;
     let code = runtime.block_on(launch(options, &info))?;
     // Threads that still read or write hold nothing.
     std::process::exit(code);

@@ -18,7 +18,7 @@ mod queue;
 mod serve;
 mod words;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -46,4 +46,13 @@ fn run(args: &[String]) -> Result<ExitCode> {
              hint: Jupyter starts it; `lightcell remote add` registers a machine"
         ),
     }
+}
+
+/// What each of the programs runs its tasks on.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }

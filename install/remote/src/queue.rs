@@ -30,11 +30,7 @@ pub fn run(mark: &str, args: &[String]) -> Result<ExitCode> {
     let mut stdout = serve::take_stdout()?;
     std::io::Write::write_all(&mut stdout, format!("\n{mark}\n").as_bytes())?;
     let (to, from) = link::open(std::io::stdin(), stdout, None);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = crate::runtime()?;
     match runtime.block_on(queue(args, &to, from)) {
         Ok(()) => to.send(Frame::Ended),
         Err(problem) => to.send(Frame::Failed(problem)),

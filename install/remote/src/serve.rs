@@ -30,11 +30,7 @@ pub fn run(mark: &str) -> Result<ExitCode> {
     writeln!(stdout, "\n{mark}")?;
     stdout.flush()?;
     let (to, from) = link::open(std::io::stdin(), stdout, None);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = crate::runtime()?;
     let said = runtime.block_on(serve(&to, from));
     match said {
         Ok(()) => to.send(Frame::Ended),

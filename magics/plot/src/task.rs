@@ -1,7 +1,7 @@
 //! What is done with a model outside of a run, in words and as HTML: validation, test, prediction, the searches of the tuner.
 
 use crate::chart::{Chart, Curve, Tone};
-use crate::view::{duration, escape, thousands};
+use crate::view::{duration, escape, in_columns, thousands};
 use lightcell_events::run::{Metrics, RunEvent, Status, Task};
 use std::fmt::Write;
 
@@ -78,21 +78,7 @@ impl TaskRecord {
         let bar = format!("[{}{}] ", "█".repeat(full), "·".repeat(WIDTH - full));
         let bar = if self.end.is_none() { bar } else { String::new() };
         let mut text = format!("{}\n{bar}{}\n", self.headline(), self.words());
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-            })
-            .collect();
-        for row in &self.rows {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-        }
+        text.push_str(&in_columns(&self.rows, |cell, width| format!("{cell:<width$}")));
         text
     }
 

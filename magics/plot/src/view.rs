@@ -12,17 +12,7 @@ impl RunRecord {
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.headline(), self.progress_line());
         if let Some(table) = self.table() {
-            let widths: Vec<usize> = (0..table[0].len())
-                .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-                .collect();
-            for row in &table {
-                let cells: Vec<String> = row
-                    .iter()
-                    .zip(&widths)
-                    .map(|(cell, width)| format!("{cell:>width$}"))
-                    .collect();
-                let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-            }
+            text.push_str(&in_columns(&table, |cell, width| format!("{cell:>width$}")));
         }
         for (level, note) in &self.notes {
             let _ = writeln!(
@@ -221,6 +211,21 @@ impl RunRecord {
         }
         Some(rows)
     }
+}
+
+/// Rows as lines of text whose columns stand below each other; `pad` makes a cell as wide as its column.
+pub(crate) fn in_columns(rows: &[Vec<String>], pad: impl Fn(&str, usize) -> String) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| pad(cell, *width)).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
 }
 
 pub(crate) fn thousands(number: u64) -> String {
