@@ -24,6 +24,7 @@ mod run;
 mod selftest;
 mod setup;
 mod sources;
+mod steps;
 mod tch;
 mod ui;
 mod uninstall;

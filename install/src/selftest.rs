@@ -1,6 +1,7 @@
 //! `lightcell selftest`: the project's tests, against the installation.
 
 use crate::place::{self, Place, Setup, on_path, output};
+use crate::steps::{self, End};
 use crate::ui::{self, Step, problem};
 use crate::{jupyter, oracles, setup, sources, tch};
 use anyhow::{Context, Result};
@@ -265,13 +266,15 @@ pub fn run(full: bool) -> Result<ExitCode> {
         steps.push(("end-to-end tests", minutes(60), cargo(&args)));
     }
     let mut failed = Vec::new();
+    let mut failures = Vec::new();
     for (name, limit, command) in steps {
         println!("\n== {name}");
         let begun = Instant::now();
-        let end = run_within(command, limit)?;
+        let (end, lines) = steps::run_within(command, limit)?;
         println!("== {name}: {} in {:.0} s", end.as_str(), begun.elapsed().as_secs_f64());
         if end != End::Ok {
             failed.push(name);
+            failures.extend(lines);
         }
     }
     if let Some(python) = &pytorch {
@@ -295,17 +298,14 @@ pub fn run(full: bool) -> Result<ExitCode> {
         println!("\n{}", verdict(skips.len()));
         return Ok(ExitCode::SUCCESS);
     }
-    Err(problem(
-        format!(
-            "failed: {}",
-            if failed.is_empty() {
-                "tests were skipped".to_owned()
-            } else {
-                failed.join(", ")
-            }
-        ),
-        "the output is above",
-    ))
+    let what = match failed.is_empty() {
+        true => "tests were skipped".to_owned(),
+        false => failed.join(", "),
+    };
+    if !failures.is_empty() {
+        println!("\n== what failed, once more\n{}", failures.join("\n"));
+    }
+    Err(problem(format!("failed: {what}"), "the output is above"))
 }
 
 /// The last line, when nothing failed.
@@ -314,70 +314,6 @@ fn verdict(skipped: usize) -> String {
         0 => "All tests passed.".to_owned(),
         _ => format!("All tests that ran passed; skipped: {skipped}, named above."),
     }
-}
-
-/// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Ok,
-    Failed,
-    TooLong,
-}
-
-impl End {
-    fn as_str(self) -> &'static str {
-        match self {
-            End::Ok => "ok",
-            End::Failed => "FAILED",
-            End::TooLong => "FAILED, stopped at its time limit",
-        }
-    }
-}
-
-/// Runs a step; at its limit, ends it and all it started.
-fn run_within(mut command: Command, limit: Duration) -> Result<End> {
-    let begun = Instant::now();
-    let mut child = place::tied(&mut command)
-        .stdin(std::process::Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(if status.success() { End::Ok } else { End::Failed });
-        }
-        if begun.elapsed() > limit {
-            for pid in descendants(child.id() as i32) {
-                // SAFETY: a plain call; the process is one that we started, or its child.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-            }
-            child.wait()?;
-            return Ok(End::TooLong);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A process and all below it, from /proc.
-fn descendants(root: i32) -> Vec<i32> {
-    let parent = |pid: i32| -> Option<i32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // After the name, which may hold anything: state and parent.
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let all = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let parents: Vec<(i32, i32)> = all.filter_map(|pid| Some((pid, parent(pid)?))).collect();
-    let mut found = vec![root];
-    let mut at = 0;
-    while at < found.len() {
-        let of = found[at];
-        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
-        at += 1;
-    }
-    found
 }
 
 /// So that test programs find libtch and libtorch.
@@ -519,13 +455,6 @@ fn mnist(place: &Place, full: bool) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sh(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
-    }
-
     #[test]
     fn what_is_not_there_is_skipped_and_named() {
         let names = |found: &Found| skips(found).iter().map(|(_, name)| *name).collect::<Vec<_>>();
@@ -561,33 +490,6 @@ mod tests {
             let texts = std::fs::read_dir(folder).unwrap().flatten();
             let mut texts = texts.filter_map(|file| std::fs::read_to_string(file.path()).ok());
             assert!(texts.any(|text| text.contains(&format!("fn {name}()"))), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_step_ends_well_or_badly_or_at_its_limit() {
-        let limit = Duration::from_secs(60);
-        assert_eq!(run_within(sh("exit 0"), limit).unwrap(), End::Ok);
-        assert_eq!(run_within(sh("exit 3"), limit).unwrap(), End::Failed);
-    }
-
-    #[test]
-    fn at_the_limit_all_that_a_step_started_ends() {
-        let scratch = place::tests::Scratch::new("limit");
-        let file = scratch.0.join("pid");
-        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
-        assert_eq!(
-            run_within(sh(&script), Duration::from_millis(700)).unwrap(),
-            End::TooLong
-        );
-        let pid = std::fs::read_to_string(file).unwrap();
-        // Gone, or a zombie until its new parent looks; on a busy machine a moment later.
-        let gone =
-            || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).map_or(true, |stat| stat.contains(") Z "));
-        let begun = Instant::now();
-        while !gone() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it still runs");
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -20,11 +20,32 @@ def say(value):
 
 class Driver:
     def __init__(self):
-        self.manager = KernelManager(kernel_name=os.environ.get("LIGHTCELL_TEST_KERNEL", "lightcell"))
-        self.manager.start_kernel()
-        self.client = self.manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=LIMIT)
+        # jupyter_client draws ports and frees them for the kernel to bind; a connection of another test, drawn by the
+        # system in between, may have one. JupyterLab starts such a kernel once more with other ports; so is it here.
+        for last in (False, False, True):
+            self.manager = KernelManager(kernel_name=os.environ.get("LIGHTCELL_TEST_KERNEL", "lightcell"))
+            self.manager.start_kernel()
+            self.client = self.manager.client()
+            self.client.start_channels()
+            try:
+                self.client.wait_for_ready(timeout=LIMIT)
+                return
+            except RuntimeError as error:
+                log = self.log()
+                if last or "cannot bind" not in log:
+                    raise RuntimeError(f"{error}; its log: {log}") from error
+                self.client.stop_channels()
+                self.manager.cleanup_resources()
+
+    def log(self):
+        """The end of what the kernel wrote into its log."""
+        home = os.environ.get("LIGHTCELL_HOME", "")
+        path = os.path.join(home, "logs", f"kernel-{self.manager.provisioner.pid}.log")
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return file.read()[-3000:]
+        except OSError as error:
+            return f"none: {error}"
 
     def reply(self, msg_id, channel="shell"):
         end = time.monotonic() + LIMIT

@@ -1,7 +1,7 @@
 //! Cells: splitting, flags, completion.
 
 use arbitrary::Unstructured;
-use lightcell_magics::{Call, Kind, Magic, Piece, TABLE, Takes, complete, split};
+use lightcell_magics::{Call, Flag, Kind, Magic, Piece, TABLE, Takes, complete, split};
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, RawStrError, TokenKind, tokenize, validate_raw_str};
 
 /// All that is done with the text of a cell.
@@ -230,9 +230,22 @@ pub fn flags(data: &[u8]) {
         format!("w{text}")
     };
     let arguments: Vec<String> = magic.arguments.iter().map(|_| word(&mut from)).collect();
-    let mut flags = Vec::new();
+    let mut wanted: Vec<&Flag> = Vec::new();
     for _ in 0..from.int_in_range(0..=4).unwrap_or(0) {
         let Ok(flag) = from.choose(magic.flags) else { break };
+        wanted.push(flag);
+    }
+    // A flag that works only beside another gets that one.
+    let mut at = 0;
+    while let Some(flag) = wanted.get(at) {
+        if !flag.needs.is_empty() && !wanted.iter().any(|other| flag.needs.contains(&other.name)) {
+            let need = from.choose(flag.needs).unwrap_or(&flag.needs[0]);
+            wanted.extend(magic.flags.iter().filter(|other| other.name == *need));
+        }
+        at += 1;
+    }
+    let mut flags = Vec::new();
+    for flag in wanted {
         let number = from.int_in_range(0..=1000u32).unwrap_or(0);
         let value = match flag.kind {
             Kind::Switch => String::new(),
