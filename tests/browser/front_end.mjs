@@ -65,12 +65,37 @@ export class FrontEnd {
   /** Opens a new cell at the end and types into it. */
   async type(code) {
     await this.page.evaluate(() => document.activeElement?.blur?.());
+    const before = await this.page.evaluate(() => window.jupyterapp.shell.currentWidget.content.widgets.length);
     await this.page.locator('.jp-Notebook-footer').click();
-    const editor = this.cells().last().locator('.cm-content');
-    await editor.click();
+    // On a busy machine the new cell comes later than the click returns; the name stays with it when others follow.
+    const name = `typed-${this.count++}`;
+    await this.page.waitForFunction(
+      ([before, name]) => {
+        const { content } = window.jupyterapp.shell.currentWidget;
+        const cell = content.widgets.at(-1);
+        if (content.widgets.length !== before + 1 || content.activeCell !== cell || !cell.isAttached) return false;
+        cell.node.setAttribute('data-typed', name);
+        return true;
+      },
+      [before, name],
+    );
+    const cell = this.page.locator(`[data-typed="${name}"]`);
+    await cell.locator('.cm-content').click();
     // Typed keys would be completed with closing brackets.
     await this.page.keyboard.insertText(code);
-    return this.cells().last();
+    return cell;
+  }
+
+  /** Presses Tab until a completion is offered: the front end gives up on a kernel that needs more than a second. */
+  async complete(text) {
+    for (const end = Date.now() + LIMIT; ; ) {
+      await this.page.keyboard.press('Tab');
+      try {
+        return await this.page.locator('.jp-Completer', { hasText: text }).waitFor({ timeout: 10_000 });
+      } catch (error) {
+        if (Date.now() > end) throw error;
+      }
+    }
   }
 
   cells() {

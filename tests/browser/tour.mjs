@@ -41,14 +41,12 @@ try {
 
   step('complete');
   await front.type('let zeros = Tensor::zero');
-  await page.keyboard.press('Tab');
-  await page.locator('.jp-Completer', { hasText: 'zeros' }).waitFor();
+  await front.complete('zeros');
   await front.shot('complete');
   await page.keyboard.press('Escape');
   await page.keyboard.press('Control+a');
   await page.keyboard.insertText('%fit Mlp data --gradient-clip-');
-  await page.keyboard.press('Tab');
-  await page.locator('.jp-Completer', { hasText: '--gradient-clip-algorithm' }).waitFor();
+  await front.complete('--gradient-clip-algorithm');
   await page.keyboard.press('Escape');
 
   step('inspect');

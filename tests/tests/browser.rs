@@ -87,7 +87,7 @@ fn work(folder: &Path) {
             cell["execution_count"] = serde_json::Value::Null;
         }
     }
-    let more = notebook.to_string().replace("--epochs 60 ", "--max-time 00:00:00:04 ");
+    let more = notebook.to_string().replace("--epochs 60 ", "--max-time 00:00:00:08 ");
     assert_ne!(more, notebook.to_string());
     std::fs::create_dir_all(folder.join("work/data")).unwrap();
     std::fs::write(folder.join("work/quickstart.ipynb"), more).unwrap();
