@@ -67,13 +67,51 @@ const GREY: RGBColor = RGBColor(136, 136, 136);
 /// The name under which the shipped font is known to the bitmap backend, and any viewer's own to SVG.
 const FONT: &str = "sans-serif";
 
-fn register_font() {
+pub(crate) fn register_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let font = include_bytes!("../font/DejaVuSans-Latin.ttf");
         // The file is part of the program; a test draws with it.
         let _ = plotters::style::register_font(FONT, FontStyle::Normal, font);
     });
+}
+
+/// Pixels of red, green, blue and opacity, of what is drawn on nothing.
+pub(crate) fn transparent(size: (u32, u32), draw: &dyn Fn(&DrawingArea<BitMapBackend, Shift>)) -> Vec<u8> {
+    // plotters draws opaque pixels: drawn once on black and once on white, the difference is the opacity.
+    let on = |colour: RGBColor| -> Vec<u8> {
+        let mut pixels = vec![0u8; (size.0 * size.1 * 3) as usize];
+        {
+            let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
+            let _ = root.fill(&colour);
+            draw(&root);
+            let _ = root.present();
+        }
+        pixels
+    };
+    let (black, white) = (on(BLACK), on(WHITE));
+    let mut rgba = Vec::with_capacity(black.len() / 3 * 4);
+    for (b, w) in black.chunks_exact(3).zip(white.chunks_exact(3)) {
+        let alpha = 255 - (0..3).map(|i| w[i].saturating_sub(b[i])).max().unwrap_or(0);
+        for value in b {
+            let plain = if alpha == 0 {
+                0
+            } else {
+                (u32::from(*value) * 255 / u32::from(alpha)).min(255)
+            };
+            rgba.push(plain as u8);
+        }
+        rgba.push(alpha);
+    }
+    rgba
+}
+
+/// The PNG file of such pixels.
+pub(crate) fn encode(size: (u32, u32), rgba: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut file);
+    let _ = image::ImageEncoder::write_image(encoder, rgba, size.0, size.1, image::ColorType::Rgba8);
+    file
 }
 
 impl Chart {
@@ -96,35 +134,7 @@ impl Chart {
 
     /// As a PNG file, on nothing.
     pub fn png(&self, size: (u32, u32)) -> Vec<u8> {
-        // plotters draws opaque pixels: drawn once on black and once on white, the difference is the opacity.
-        let on = |colour: RGBColor| -> Vec<u8> {
-            let mut pixels = vec![0u8; (size.0 * size.1 * 3) as usize];
-            {
-                let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
-                let _ = root.fill(&colour);
-                self.draw(&root);
-                let _ = root.present();
-            }
-            pixels
-        };
-        let (black, white) = (on(BLACK), on(WHITE));
-        let mut rgba = Vec::with_capacity(black.len() / 3 * 4);
-        for (b, w) in black.chunks_exact(3).zip(white.chunks_exact(3)) {
-            let alpha = 255 - (0..3).map(|i| w[i].saturating_sub(b[i])).max().unwrap_or(0);
-            for value in b {
-                let plain = if alpha == 0 {
-                    0
-                } else {
-                    (u32::from(*value) * 255 / u32::from(alpha)).min(255)
-                };
-                rgba.push(plain as u8);
-            }
-            rgba.push(alpha);
-        }
-        let mut file = Vec::new();
-        let encoder = image::codecs::png::PngEncoder::new(&mut file);
-        let _ = image::ImageEncoder::write_image(encoder, &rgba, size.0, size.1, image::ColorType::Rgba8);
-        file
+        encode(size, &transparent(size, &|root| self.draw(root)))
     }
 
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
@@ -254,7 +264,7 @@ impl Chart {
 }
 
 /// A number with as many digits as an axis needs.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".to_owned()
