@@ -126,7 +126,10 @@ impl Figure {
         if !crate::in_notebook() {
             let data = format!("{}.json", path.display());
             std::fs::write(&data, self.json()).map_err(at)?;
-            eprintln!("{data} holds the figure's data, draw it with: lightcell draw {data} {}", path.display());
+            eprintln!(
+                "{data} holds the figure's data, draw it with: lightcell draw {data} {}",
+                path.display()
+            );
             return Ok(());
         }
         // The kernel writes beside it and renames: when it is there, it is whole.
@@ -137,7 +140,10 @@ impl Figure {
             id: String::new(),
             media: vec![
                 (MIME.to_owned(), self.json().into_bytes()),
-                (SAVE.to_owned(), format!("{}\n{}", waiting.display(), path.display()).into_bytes()),
+                (
+                    SAVE.to_owned(),
+                    format!("{}\n{}", waiting.display(), path.display()).into_bytes(),
+                ),
             ],
         };
         emit(Kind::Display, &request.encode());
@@ -187,10 +193,19 @@ mod tests {
         figure.save(folder.join("f.svg")).unwrap();
         figure.save(folder.join("f.txt")).unwrap();
         let json = std::fs::read_to_string(folder.join("f.svg.json")).unwrap();
-        assert_eq!(json, "{\"title\":\"a \\\"b\\\"\\\\\\u000a\",\"x\":\"\",\"y\":\"\",\"content\":{}}");
-        assert_eq!(std::fs::read_to_string(folder.join("f.txt")).unwrap(), "a \"b\"\\\n\nbody\n");
+        assert_eq!(
+            json,
+            "{\"title\":\"a \\\"b\\\"\\\\\\u000a\",\"x\":\"\",\"y\":\"\",\"content\":{}}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(folder.join("f.txt")).unwrap(),
+            "a \"b\"\\\n\nbody\n"
+        );
         let error = figure.save(folder.join("f.gif")).unwrap_err().to_string();
-        assert!(error.ends_with("f.gif: a figure is saved as .svg, .png, .txt or .json"), "{error}");
+        assert!(
+            error.ends_with("f.gif: a figure is saved as .svg, .png, .txt or .json"),
+            "{error}"
+        );
         assert!(figure.save(folder.join("none/f.svg")).is_err());
         std::fs::remove_dir_all(&folder).unwrap();
     }

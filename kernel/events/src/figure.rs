@@ -171,7 +171,11 @@ impl Figure {
 fn short(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 || (1e-3..1e6).contains(&size) {
-        let digits = if size >= 1.0 { 3 - size.log10().floor().min(3.0) as usize } else { 4 };
+        let digits = if size >= 1.0 {
+            3 - size.log10().floor().min(3.0) as usize
+        } else {
+            4
+        };
         let text = format!("{value:.digits$}");
         match text.contains('.') {
             true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -205,7 +209,13 @@ fn sparkline(values: &[f64]) -> String {
 
 impl Content {
     fn text(&self) -> String {
-        let named = |name: &str| if name.is_empty() { String::new() } else { format!("{name}: ") };
+        let named = |name: &str| {
+            if name.is_empty() {
+                String::new()
+            } else {
+                format!("{name}: ")
+            }
+        };
         match self {
             Content::Image { note, .. } => note.clone(),
             Content::HeatMap { note, low, high, .. } => format!("{note}, {} to {}", short(*low), short(*high)),
@@ -217,7 +227,12 @@ impl Content {
                     let values: Vec<f64> = series.points.iter().map(|point| point.1).collect();
                     let (low, high) = range(values.iter().copied());
                     let (low, high) = (short(low), short(high));
-                    format!("{}{} points, {low} to {high} {}", named(&series.name), values.len(), sparkline(&values))
+                    format!(
+                        "{}{} points, {low} to {high} {}",
+                        named(&series.name),
+                        values.len(),
+                        sparkline(&values)
+                    )
                 };
                 series.iter().map(line).collect::<Vec<_>>().join("\n")
             }
@@ -226,7 +241,11 @@ impl Content {
                     let x = range(series.points.iter().map(|point| point.0));
                     let y = range(series.points.iter().map(|point| point.1));
                     let [x0, x1, y0, y1] = [x.0, x.1, y.0, y.1].map(short);
-                    format!("{}{} points, x {x0} to {x1}, y {y0} to {y1}", named(&series.name), series.points.len())
+                    format!(
+                        "{}{} points, x {x0} to {x1}, y {y0} to {y1}",
+                        named(&series.name),
+                        series.points.len()
+                    )
                 };
                 series.iter().map(line).collect::<Vec<_>>().join("\n")
             }
@@ -245,11 +264,25 @@ impl Content {
 
 /// A table of counts or shares.
 fn matrix(rows: &[Vec<f64>], classes: &[String]) -> String {
-    let mut table = vec![std::iter::once("true ╲ predicted".to_owned()).chain(classes.iter().cloned()).collect::<Vec<_>>()];
+    let mut table = vec![
+        std::iter::once("true ╲ predicted".to_owned())
+            .chain(classes.iter().cloned())
+            .collect::<Vec<_>>(),
+    ];
     for (row, class) in rows.iter().zip(classes) {
-        table.push(std::iter::once(class.clone()).chain(row.iter().map(|value| short(*value))).collect());
+        table.push(
+            std::iter::once(class.clone())
+                .chain(row.iter().map(|value| short(*value)))
+                .collect(),
+        );
     }
-    let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        table
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let widths: Vec<usize> = (0..=classes.len()).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
@@ -264,7 +297,10 @@ mod hex {
 
     pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         let digit = |value: u8| char::from(b"0123456789abcdef"[value as usize]);
-        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        let text: String = bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+            .collect();
         serializer.serialize_str(&text)
     }
 
@@ -298,7 +334,10 @@ mod tests {
         assert!(text.contains("\"000fff100102\""), "{text}");
         assert_eq!(serde_json::from_str::<Pixels>(&text).unwrap(), pixels);
         for wrong in ["0", "zz", "00é"] {
-            assert!(serde_json::from_str::<Pixels>(&text.replace("000fff100102", wrong)).is_err(), "{wrong}");
+            assert!(
+                serde_json::from_str::<Pixels>(&text.replace("000fff100102", wrong)).is_err(),
+                "{wrong}"
+            );
         }
         let short = serde_json::from_str::<Pixels>(&text.replace("000fff100102", "00")).unwrap();
         assert!(!short.whole());
@@ -320,7 +359,10 @@ mod tests {
             counts: vec![1, 2],
         };
         let half = "█".repeat(20);
-        assert_eq!(histogram.text(), format!("        0 {half} 1\n        1 {half}{half} 2"));
+        assert_eq!(
+            histogram.text(),
+            format!("        0 {half} 1\n        1 {half}{half} 2")
+        );
         let line = Series {
             name: "a".into(),
             points: vec![(0.0, 1.0), (1.0, 3.0), (2.0, 2.0)],

@@ -52,12 +52,18 @@ impl<'a> Picture<'a> {
         let (size, placed) = match &figure.content {
             Content::Image { pixels, .. } => {
                 let (width, height) = shown_size(pixels, 320)?;
-                ((width.max(160) + 16, height + head + 34), vec![(pixels, [8, head + 8, width, height])])
+                (
+                    (width.max(160) + 16, height + head + 34),
+                    vec![(pixels, [8, head + 8, width, height])],
+                )
             }
             Content::HeatMap { pixels, .. } => {
                 let (width, height) = shown_size(pixels, 400)?;
                 let left = if figure.y.is_empty() { 14 } else { 34 };
-                ((left + width + 96, height.max(80) + head + 58), vec![(pixels, [left, head + 8, width, height])])
+                (
+                    (left + width + 96, height.max(80) + head + 58),
+                    vec![(pixels, [left, head + 8, width, height])],
+                )
             }
             Content::Grid { images, .. } => grid(images, head)?,
             Content::Matrix { rows, .. } => {
@@ -151,7 +157,9 @@ impl<'a> Picture<'a> {
         match &figure.content {
             Content::Image { note, .. } => write_at(root, note, (8, height - 12), 12, HPos::Left, GREY),
             Content::HeatMap { low, high, note, .. } => self.beside_heat_map(root, *low, *high, note),
-            Content::Grid { images, labels, wrong, .. } => {
+            Content::Grid {
+                images, labels, wrong, ..
+            } => {
                 for (at, (_, [left, top, width, height])) in self.placed.iter().enumerate().take(images.len()) {
                     let (left, top, right, bottom) =
                         (*left as i32, *top as i32, (left + width) as i32, (top + height) as i32);
@@ -186,19 +194,36 @@ impl<'a> Picture<'a> {
         let height = (*shown as i32).max(60);
         for y in 0..height {
             let [r, g, b] = warmth(1.0 - f64::from(y) / f64::from(height - 1));
-            root.draw(&Rectangle::new([(bar, top + y), (bar + 13, top + y + 1)], RGBColor(r, g, b).filled()))?;
+            root.draw(&Rectangle::new(
+                [(bar, top + y), (bar + 13, top + y + 1)],
+                RGBColor(r, g, b).filled(),
+            ))?;
         }
         write_at(root, &number(high), (bar + 18, top + 6), 12, HPos::Left, GREY)?;
         write_at(root, &number(low), (bar + 18, top + height - 6), 12, HPos::Left, GREY)?;
         let bottom = self.size.1 as i32;
-        write_at(root, &self.figure.x, (left + width / 2, bottom - 32), 13, HPos::Center, GREY)?;
+        write_at(
+            root,
+            &self.figure.x,
+            (left + width / 2, bottom - 32),
+            13,
+            HPos::Center,
+            GREY,
+        )?;
         upright(root, &self.figure.y, (14, top + *shown as i32 / 2))?;
         write_at(root, note, (left, bottom - 12), 12, HPos::Left, GREY)
     }
 
     fn matrix<B: DrawingBackend>(&self, root: &Area<B>, rows: &[Vec<f64>], classes: &[String]) -> Drawn<B> {
         let side = matrix_side(rows.len()) as i32;
-        let (left, top) = (96, if self.figure.title.is_empty() { 6 } else { HEAD as i32 + 4 });
+        let (left, top) = (
+            96,
+            if self.figure.title.is_empty() {
+                6
+            } else {
+                HEAD as i32 + 4
+            },
+        );
         let n = rows.len() as i32;
         for (y, row) in rows.iter().enumerate() {
             // Shares of the class, so that rare classes are seen as well as common ones.
@@ -208,22 +233,58 @@ impl<'a> Picture<'a> {
                 let mix = |from: f64, to: f64| (from + (to - from) * share.sqrt()) as u8;
                 let colour = RGBColor(mix(238.0, 24.0), mix(243.0, 84.0), mix(249.0, 160.0));
                 let (x0, y0) = (left + x as i32 * side, top + y as i32 * side);
-                root.draw(&Rectangle::new([(x0, y0), (x0 + side - 1, y0 + side - 1)], colour.filled()))?;
+                root.draw(&Rectangle::new(
+                    [(x0, y0), (x0 + side - 1, y0 + side - 1)],
+                    colour.filled(),
+                ))?;
                 let ink = if share > 0.3 { WHITE } else { RGBColor(70, 76, 84) };
-                let text = if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+                let text = if value.fract() == 0.0 {
+                    format!("{value:.0}")
+                } else {
+                    format!("{value:.2}")
+                };
                 if side >= 18 && (*value != 0.0 || side >= 30) {
                     let size = (side / 2 - text.len() as i32).clamp(8, 14);
                     write_at(root, &text, (x0 + side / 2, y0 + side / 2), size, HPos::Center, ink)?;
                 }
             }
             let class = classes.get(y).map_or(String::new(), |name| cut(name, 10));
-            write_at(root, &class, (left - 6, top + y as i32 * side + side / 2), 12, HPos::Right, GREY)?;
+            write_at(
+                root,
+                &class,
+                (left - 6, top + y as i32 * side + side / 2),
+                12,
+                HPos::Right,
+                GREY,
+            )?;
             let class = cut(&class, (side as usize / 7).max(2));
-            write_at(root, &class, (left + y as i32 * side + side / 2, top + n * side + 10), 12, HPos::Center, GREY)?;
+            write_at(
+                root,
+                &class,
+                (left + y as i32 * side + side / 2, top + n * side + 10),
+                12,
+                HPos::Center,
+                GREY,
+            )?;
         }
-        let x = if self.figure.x.is_empty() { "predicted" } else { &self.figure.x };
-        let y = if self.figure.y.is_empty() { "true" } else { &self.figure.y };
-        write_at(root, x, (left + n * side / 2, top + n * side + 32), 13, HPos::Center, GREY)?;
+        let x = if self.figure.x.is_empty() {
+            "predicted"
+        } else {
+            &self.figure.x
+        };
+        let y = if self.figure.y.is_empty() {
+            "true"
+        } else {
+            &self.figure.y
+        };
+        write_at(
+            root,
+            x,
+            (left + n * side / 2, top + n * side + 32),
+            13,
+            HPos::Center,
+            GREY,
+        )?;
         upright(root, y, (12, top + n * side / 2))
     }
 
@@ -262,11 +323,20 @@ impl<'a> Picture<'a> {
             }
         }
         // Names: of a ROC curve at the bottom, where it is never; else at the top.
-        let named: Vec<_> = series.iter().enumerate().filter(|(_, series)| !series.name.is_empty()).take(12).collect();
+        let named: Vec<_> = series
+            .iter()
+            .enumerate()
+            .filter(|(_, series)| !series.name.is_empty())
+            .take(12)
+            .collect();
         let (right, bottom) = (self.size.0 as i32 - 24, self.size.1 as i32 - 62);
         for (row, (at, series)) in named.iter().enumerate() {
             let from_last = (named.len() - 1 - row) as i32;
-            let y = if diagonal { bottom - 17 * from_last } else { HEAD as i32 + 8 + 17 * row as i32 };
+            let y = if diagonal {
+                bottom - 17 * from_last
+            } else {
+                HEAD as i32 + 8 + 17 * row as i32
+            };
             write_at(root, &cut(&series.name, 36), (right - 26, y), 13, HPos::Right, GREY)?;
             let line = PathElement::new(
                 vec![(right - 20, y), (right, y)],
@@ -279,7 +349,11 @@ impl<'a> Picture<'a> {
 
     fn histogram<B: DrawingBackend>(&self, root: &Area<B>, low: f64, high: f64, counts: &[u64]) -> Drawn<B> {
         let most = counts.iter().copied().max().unwrap_or(0).max(1) as f64;
-        let (low, high) = if high > low { (low, high) } else { (low - 0.5, low + 0.5) };
+        let (low, high) = if high > low {
+            (low, high)
+        } else {
+            (low - 0.5, low + 0.5)
+        };
         let mut chart = self.mesh(root, low..high, 0.0..most * 1.05)?;
         let width = (high - low) / counts.len().max(1) as f64;
         chart.draw_series(counts.iter().enumerate().map(|(at, count)| {
@@ -297,7 +371,11 @@ impl<'a> Picture<'a> {
         x: std::ops::Range<f64>,
         y: std::ops::Range<f64>,
     ) -> Result<
-        ChartContext<'b, B, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>,
+        ChartContext<
+            'b,
+            B,
+            Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+        >,
         DrawingAreaErrorKind<B::ErrorType>,
     > {
         let text = (FONT, 13).into_font().color(&GREY);
@@ -328,11 +406,18 @@ impl<'a> Picture<'a> {
 
 /// Colours from dark blue over green to yellow, by stops like those of matplotlib's viridis; as bright as the value is high.
 fn warmth(value: f64) -> [u8; 3] {
-    const STOPS: [[f64; 3]; 5] =
-        [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [253.0, 231.0, 37.0]];
+    const STOPS: [[f64; 3]; 5] = [
+        [68.0, 1.0, 84.0],
+        [59.0, 82.0, 139.0],
+        [33.0, 145.0, 140.0],
+        [94.0, 201.0, 98.0],
+        [253.0, 231.0, 37.0],
+    ];
     let place = value.clamp(0.0, 1.0) * 4.0;
     let stop = (place as usize).min(3);
-    std::array::from_fn(|i| (STOPS[stop][i] + (STOPS[stop + 1][i] - STOPS[stop][i]) * (place - stop as f64)).round() as u8)
+    std::array::from_fn(|i| {
+        (STOPS[stop][i] + (STOPS[stop + 1][i] - STOPS[stop][i]) * (place - stop as f64)).round() as u8
+    })
 }
 
 /// The size at which pixels are shown: small ones a whole number of times larger, so that none is wider than another.
@@ -354,7 +439,10 @@ fn grid(images: &[Pixels], head: u32) -> Option<((u32, u32), Vec<Placed<'_>>)> {
     for (at, image) in images.iter().enumerate() {
         let at = at as u32;
         image.whole().then_some(())?;
-        let (left, top) = (at % columns * cell_w + (cell_w - width) / 2, head + 6 + at / columns * cell_h);
+        let (left, top) = (
+            at % columns * cell_w + (cell_w - width) / 2,
+            head + 6 + at / columns * cell_h,
+        );
         placed.push((image, [left, top, width, height]));
     }
     let rows = (images.len() as u32).div_ceil(columns);
@@ -370,7 +458,9 @@ fn matrix_side(classes: usize) -> u32 {
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
     match (low.is_finite(), high > low) {
         (false, _) => (0.0, 1.0),
         (_, true) => (low, high),
@@ -396,7 +486,10 @@ fn write_at<B: DrawingBackend>(
     side: HPos,
     colour: RGBColor,
 ) -> Drawn<B> {
-    let style = (FONT, size).into_font().color(&colour).pos(Pos::new(side, VPos::Center));
+    let style = (FONT, size)
+        .into_font()
+        .color(&colour)
+        .pos(Pos::new(side, VPos::Center));
     root.draw(&Text::new(text.to_owned(), at, style))
 }
 
@@ -411,22 +504,44 @@ mod tests {
     use super::*;
 
     fn pixels(channels: u32) -> Pixels {
-        let bytes = (0..8 * 8 * channels).map(|value| (value * 255 / (64 * channels)) as u8).collect();
-        Pixels { width: 8, height: 8, channels, bytes }
+        let bytes = (0..8 * 8 * channels)
+            .map(|value| (value * 255 / (64 * channels)) as u8)
+            .collect();
+        Pixels {
+            width: 8,
+            height: 8,
+            channels,
+            bytes,
+        }
     }
 
     fn figure(content: Content) -> Figure {
-        Figure { title: "a title".into(), x: "across".into(), y: "up".into(), content }
+        Figure {
+            title: "a title".into(),
+            x: "across".into(),
+            y: "up".into(),
+            content,
+        }
     }
 
     fn contents() -> Vec<Content> {
         let wave = |shift: f64| Series {
             name: format!("wave {shift}"),
-            points: (0..200).map(|i| (f64::from(i) * 0.05, (f64::from(i) * 0.05 + shift).sin())).collect(),
+            points: (0..200)
+                .map(|i| (f64::from(i) * 0.05, (f64::from(i) * 0.05 + shift).sin()))
+                .collect(),
         };
         vec![
-            Content::Image { pixels: pixels(3), note: "image 8×8".into() },
-            Content::HeatMap { pixels: pixels(1), low: -1.0, high: 2.5, note: "[8, 8]".into() },
+            Content::Image {
+                pixels: pixels(3),
+                note: "image 8×8".into(),
+            },
+            Content::HeatMap {
+                pixels: pixels(1),
+                low: -1.0,
+                high: 2.5,
+                note: "[8, 8]".into(),
+            },
             Content::Grid {
                 images: vec![pixels(1), pixels(3), pixels(1)],
                 labels: vec!["3".into(), "4, not 9".into()],
@@ -437,13 +552,25 @@ mod tests {
                 rows: vec![vec![50.0, 2.0, 0.0], vec![4.0, 61.0, 1.0], vec![0.0, 0.0, 7.0]],
                 classes: vec!["setosa".into(), "versicolor".into(), "virginica".into()],
             },
-            Content::Lines { series: vec![wave(0.0), wave(1.0)], diagonal: false },
             Content::Lines {
-                series: vec![Series { name: "AUC 0.875".into(), points: vec![(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)] }],
+                series: vec![wave(0.0), wave(1.0)],
+                diagonal: false,
+            },
+            Content::Lines {
+                series: vec![Series {
+                    name: "AUC 0.875".into(),
+                    points: vec![(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)],
+                }],
                 diagonal: true,
             },
-            Content::Scatter { series: vec![wave(0.0), wave(2.0)] },
-            Content::Histogram { low: -3.0, high: 3.0, counts: vec![1, 4, 12, 20, 11, 5, 1] },
+            Content::Scatter {
+                series: vec![wave(0.0), wave(2.0)],
+            },
+            Content::Histogram {
+                low: -3.0,
+                high: 3.0,
+                counts: vec![1, 4, 12, 20, 11, 5, 1],
+            },
         ]
     }
 
@@ -453,7 +580,10 @@ mod tests {
             let figure = figure(content);
             let picture = Picture::new(&figure).unwrap();
             let (svg, png) = (picture.svg(), picture.png());
-            assert!(svg.contains("a title") && svg.trim_end().ends_with("</svg>"), "{at}: {svg}");
+            assert!(
+                svg.contains("a title") && svg.trim_end().ends_with("</svg>"),
+                "{at}: {svg}"
+            );
             assert!(svg.contains("role=\"img\"") && !svg.contains("<script"), "{at}");
             let image = image::load_from_memory(&png).unwrap().to_rgba8();
             assert_eq!(image.dimensions(), picture.size);
@@ -471,7 +601,13 @@ mod tests {
     fn pixels_are_where_they_belong_in_their_colours() {
         let mut one = pixels(3);
         one.bytes[..3].copy_from_slice(&[250, 10, 20]);
-        let figure = Figure { content: Content::Image { pixels: one, note: String::new() }, ..Figure::default() };
+        let figure = Figure {
+            content: Content::Image {
+                pixels: one,
+                note: String::new(),
+            },
+            ..Figure::default()
+        };
         let picture = Picture::new(&figure).unwrap();
         let image = image::load_from_memory(&picture.png()).unwrap().to_rgba8();
         assert_eq!(image.get_pixel(10, 10).0, [250, 10, 20, 255]);
@@ -489,7 +625,9 @@ mod tests {
         };
         let red = |wrong| {
             let figure = figure(content(wrong));
-            let image = image::load_from_memory(&Picture::new(&figure).unwrap().png()).unwrap().to_rgba8();
+            let image = image::load_from_memory(&Picture::new(&figure).unwrap().png())
+                .unwrap()
+                .to_rgba8();
             image.pixels().filter(|pixel| pixel.0 == [214, 69, 65, 255]).count()
         };
         assert_eq!(red(false), 0);
@@ -498,23 +636,57 @@ mod tests {
 
     #[test]
     fn nothing_odd_makes_it_panic() {
-        let series = |points: Vec<(f64, f64)>| vec![Series { name: "<&".into(), points }];
+        let series = |points: Vec<(f64, f64)>| {
+            vec![Series {
+                name: "<&".into(),
+                points,
+            }]
+        };
         for content in [
             Content::default(),
-            Content::Lines { series: series(vec![]), diagonal: false },
-            Content::Scatter { series: series(vec![(1.0, 1.0)]) },
-            Content::Scatter { series: series(vec![(0.0, -1e300), (1.0, 1e300)]) },
-            Content::Histogram { low: 1.0, high: 1.0, counts: vec![3] },
-            Content::Histogram { low: 1.0, high: 0.0, counts: vec![] },
-            Content::Matrix { rows: vec![], classes: vec![] },
-            Content::Matrix { rows: vec![vec![0.0; 50]; 50], classes: vec![] },
+            Content::Lines {
+                series: series(vec![]),
+                diagonal: false,
+            },
+            Content::Scatter {
+                series: series(vec![(1.0, 1.0)]),
+            },
+            Content::Scatter {
+                series: series(vec![(0.0, -1e300), (1.0, 1e300)]),
+            },
+            Content::Histogram {
+                low: 1.0,
+                high: 1.0,
+                counts: vec![3],
+            },
+            Content::Histogram {
+                low: 1.0,
+                high: 0.0,
+                counts: vec![],
+            },
+            Content::Matrix {
+                rows: vec![],
+                classes: vec![],
+            },
+            Content::Matrix {
+                rows: vec![vec![0.0; 50]; 50],
+                classes: vec![],
+            },
         ] {
             let figure = figure(content);
             let picture = Picture::new(&figure).unwrap();
             assert!(picture.svg().contains("</svg>") && !picture.png().is_empty());
         }
-        let short = Pixels { width: 8, height: 8, channels: 1, bytes: vec![0; 3] };
-        let figure = figure(Content::Image { pixels: short, note: String::new() });
+        let short = Pixels {
+            width: 8,
+            height: 8,
+            channels: 1,
+            bytes: vec![0; 3],
+        };
+        let figure = figure(Content::Image {
+            pixels: short,
+            note: String::new(),
+        });
         assert!(Picture::new(&figure).is_none());
     }
 }
