@@ -403,8 +403,17 @@ pub(super) fn load(source: &dyn Load, draws: &[Draw]) -> Result<Erased> {
 
 /// The batches of one epoch.
 pub struct Batches<B: Batch> {
-    loading: Loading,
+    /// Behind a trait: what ends it is compiled here too.
+    loading: Box<dyn Under>,
     batch: PhantomData<fn() -> B>,
+}
+
+/// A pass under way, for [`Batches`].
+trait Under: Send {
+    /// Leaves so many batches out, without loading them.
+    fn skip(&mut self, batches: u64);
+    /// The next batch.
+    fn next(&mut self) -> Option<Result<Erased>>;
 }
 
 /// A pass under way.
@@ -419,7 +428,7 @@ struct Loading {
 impl<B: Batch> Batches<B> {
     fn of(loading: Loading) -> Batches<B> {
         Batches {
-            loading,
+            loading: Box::new(loading),
             batch: PhantomData,
         }
     }
@@ -445,7 +454,7 @@ fn mixed_up() -> Error {
     Error::new(Kind::Data, "the loader made a batch of another type")
 }
 
-impl Loading {
+impl Under for Loading {
     fn skip(&mut self, batches: u64) {
         let batches = usize::try_from(batches).unwrap_or(usize::MAX);
         self.at = self.at.saturating_add(batches).min(self.pass.batches());
@@ -461,7 +470,9 @@ impl Loading {
         self.at += 1;
         Some(batch)
     }
+}
 
+impl Loading {
     /// # Errors
     /// When a sample cannot be loaded, or there can be no more threads.
     fn load(&mut self) -> Result<Erased> {
