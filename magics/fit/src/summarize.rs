@@ -290,7 +290,7 @@ mod tests {
     use crate::layers::{Linear, RecurrentConfig, embedding, linear, multihead_attention};
     use crate::models::{mobilenet_v2, resnet18, resnet50, vit_b_16};
     use crate::path::Path;
-    use crate::{HParams, Step, hparams};
+    use crate::{HParams, Step};
     use tch::Device;
 
     fn of<N: tch::nn::Module>(make: impl FnOnce(Path) -> N) -> Summary {
@@ -337,7 +337,8 @@ mod tests {
         );
     }
 
-    hparams! { Hp { size: i64 = 6 } }
+    #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+    struct Hp {}
     struct Own {
         first: Linear,
         again: Linear,
@@ -345,10 +346,10 @@ mod tests {
     impl LightningModule for Own {
         type HParams = Hp;
         type Batch = (Tensor, Tensor);
-        fn new(p: &Path, hp: &Hp) -> Own {
+        fn new(p: &Path, _: &Hp) -> Own {
             Own {
-                first: linear(p / "first", 4, hp.size),
-                again: linear(p / "again", hp.size, hp.size),
+                first: linear(p / "first", 4, 6),
+                again: linear(p / "again", 6, 6),
             }
         }
         fn forward(&self, x: &Tensor) -> Tensor {
