@@ -14,7 +14,7 @@ use std::fmt::Write;
 /// ```
 /// use lightcell_plot::{RunRecord, listing};
 /// let (text, html) = listing(&[&RunRecord::default()], None)?;
-/// assert!(text.starts_with("run  model") && html.starts_with("<table"));
+/// assert!(text.starts_with("run  status") && html.contains("<table"));
 /// assert!(listing(&[&RunRecord::default()], Some("val_loss")).is_err());
 /// # Ok::<(), String>(())
 /// ```
@@ -35,24 +35,12 @@ pub fn listing(runs: &[&RunRecord], sort: Option<&str>) -> Result<(String, Strin
         let value = |run: &RunRecord| run.last(name).unwrap_or(f64::INFINITY);
         numbered.sort_by(|a, b| value(a.1).total_cmp(&value(b.1)));
     }
-    let mut head = vec!["run", "model", "hyperparameters", "epochs", "best"];
+    // What is wanted most first: a notebook cuts what is too wide.
+    let mut head = vec!["run", "status", "model", "epochs", "time", "best"];
     head.extend(&names);
-    head.extend(["time", "device", "status"]);
+    head.extend(["hyperparameters", "device"]);
     let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for (number, run) in numbered {
-        let mut row = vec![
-            number.to_string(),
-            run.model.clone(),
-            hyperparameters(&run.hparams),
-            run.epochs.len().to_string(),
-            run.best()
-                .map_or(String::new(), |best| format!("epoch {}", run.epochs[best].epoch + 1)),
-        ];
-        row.extend(
-            names
-                .iter()
-                .map(|name| run.last(name).map_or(String::new(), |value| format!("{value:.4}"))),
-        );
         let seconds = match &run.end {
             Some(end) => end.seconds,
             None => run.epochs.iter().map(|epoch| epoch.seconds).sum(),
@@ -63,7 +51,21 @@ pub fn listing(runs: &[&RunRecord], sort: Option<&str>) -> Result<(String, Strin
             Some(Status::Stopped) => "stopped",
             Some(Status::Failed) => "failed",
         };
-        row.extend([duration(seconds), run.device.clone(), status.to_owned()]);
+        let best = run.best().map(|best| format!("epoch {}", run.epochs[best].epoch + 1));
+        let mut row = vec![
+            number.to_string(),
+            status.to_owned(),
+            run.model.clone(),
+            run.epochs.len().to_string(),
+            duration(seconds),
+            best.unwrap_or_default(),
+        ];
+        row.extend(
+            names
+                .iter()
+                .map(|name| run.last(name).map_or(String::new(), |value| format!("{value:.4}"))),
+        );
+        row.extend([hyperparameters(&run.hparams), run.device.clone()]);
         rows.push(row);
     }
     let text = in_columns(&rows, |cell, width| format!("{cell:<width$}"));
@@ -71,20 +73,22 @@ pub fn listing(runs: &[&RunRecord], sort: Option<&str>) -> Result<(String, Strin
 }
 
 fn html(rows: &[Vec<String>]) -> String {
-    let mut html = String::from("<table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">");
+    let mut html = String::from(
+        "<div style=\"overflow-x:auto\"><table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">",
+    );
     for (index, row) in rows.iter().enumerate() {
         html.push_str("<tr>");
         for cell in row {
             let tag = if index == 0 { "th" } else { "td" };
             let _ = write!(
                 html,
-                "<{tag} style=\"text-align:left;padding:1px 10px;background:none\">{}</{tag}>",
+                "<{tag} style=\"text-align:left;white-space:nowrap;padding:1px 10px;background:none\">{}</{tag}>",
                 escape(cell)
             );
         }
         html.push_str("</tr>");
     }
-    html + "</table>"
+    html + "</table></div>"
 }
 
 /// `lr=0.001 hidden=512`; values that are no plain ones are left out.
