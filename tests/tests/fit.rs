@@ -110,6 +110,20 @@ fn runs_lists_what_was_trained_and_joins_what_trains() {
     assert_eq!(cell.all("display_data").len(), 2);
     assert!(cell.all("display_data")[1].to_string().contains("stopped: "));
     assert!(cell.all("update_display_data").is_empty());
+    // The whole worker is gone amid a run, and nobody takes over: the run is over too, and the next task is shown.
+    kernel.ok(&MODEL.replace("let loss =", "std::process::Command::new(\"kill\").args([\"-9\", &std::os::unix::process::parent_id().to_string()]).status().ok();\n        let loss ="));
+    let crash = kernel.err("%fit Net data --epochs 100000 --restart");
+    assert!(
+        crash.traceback().contains("all variables are lost"),
+        "{}",
+        crash.traceback()
+    );
+    let cell = kernel.ok("%runs");
+    let table = cell.all("display_data")[0]["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(table.contains("failed") && !table.contains("running"), "{table}");
     let error = kernel.err("%runs --sort accuracy");
     assert!(
         error.evalue().starts_with("no run has a metric `accuracy`: there are "),
