@@ -1,9 +1,8 @@
 //! Several runs as a table: what they were made with, and what came of them.
 
 use crate::record::RunRecord;
-use crate::view::{duration, escape, in_columns};
+use crate::view::{duration, html_table, in_columns};
 use lightcell_events::run::Status;
-use std::fmt::Write;
 
 /// An order of runs: by the last value of a metric.
 #[derive(Debug, Clone, Copy)]
@@ -82,26 +81,8 @@ pub fn listing(runs: &[&RunRecord], sort: Option<Sort>) -> Result<(String, Strin
         rows.push(row);
     }
     let text = in_columns(&rows, |cell, width| format!("{cell:<width$}"));
-    Ok((text, html(&rows)))
-}
-
-fn html(rows: &[Vec<String>]) -> String {
-    let mut html = String::from(
-        "<div style=\"overflow-x:auto\"><table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">",
-    );
-    for (index, row) in rows.iter().enumerate() {
-        html.push_str("<tr>");
-        for cell in row {
-            let tag = if index == 0 { "th" } else { "td" };
-            let _ = write!(
-                html,
-                "<{tag} style=\"text-align:left;white-space:nowrap;padding:1px 10px;background:none\">{}</{tag}>",
-                escape(cell)
-            );
-        }
-        html.push_str("</tr>");
-    }
-    html + "</table></div>"
+    let html = html_table(&rows, "text-align:left;white-space:nowrap");
+    Ok((text, format!("<div style=\"overflow-x:auto\">{html}</div>")))
 }
 
 /// `lr=0.001 hidden=512`; values that are no plain ones are left out.
