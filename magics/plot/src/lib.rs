@@ -9,11 +9,13 @@
 
 mod chart;
 mod figure;
+mod listing;
 mod record;
 mod task;
 mod view;
 
 pub use chart::{Chart, Curve, Tone};
 pub use figure::Picture;
+pub use listing::{Sort, listing};
 pub use record::RunRecord;
 pub use task::TaskRecord;
