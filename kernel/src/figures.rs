@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, bail};
 use lightcell_events::figure::{Figure, MIME, SAVE};
 use lightcell_plot::Picture;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 /// Media types and their contents.
@@ -13,10 +15,8 @@ type Parts = Vec<(String, Vec<u8>)>;
 pub enum Drawn {
     /// It is shown so.
     Shown(Parts),
-    /// It was written to a file.
+    /// It was to be written to a file; the cell was told whether it is.
     Saved,
-    /// It could not be; for the user.
-    Failed(String),
 }
 
 /// Draws the figure in a display: SVG, PNG and its text. One that is to be saved is written to its file. Any other display is
@@ -31,12 +31,11 @@ pub fn drawn(media: &[(String, Vec<u8>)]) -> Drawn {
         let paths = String::from_utf8_lossy(paths).into_owned();
         let (waiting, path) = paths.split_once('\n').unwrap_or(("", &paths));
         let saved = figure.and_then(|figure| write(&figure, Path::new(path)));
-        // The cell waits for it to be gone.
-        let _ = std::fs::remove_file(waiting);
-        return match saved {
-            Ok(()) => Drawn::Saved,
-            Err(error) => Drawn::Failed(format!("error: the figure is not saved: {error:#}\n")),
-        };
+        let problem = saved.err().map(|error| format!("the figure is not saved: {error:#}"));
+        if let Err(error) = answer(waiting, problem.as_deref().unwrap_or_default()) {
+            tracing::warn!("the cell that saves {path} does not listen: {error}");
+        }
+        return Drawn::Saved;
     }
     let mut parts: Parts = media.iter().filter(|(mime, _)| mime != MIME).cloned().collect();
     match figure {
@@ -51,6 +50,15 @@ pub fn drawn(media: &[(String, Vec<u8>)]) -> Drawn {
         Err(error) => tracing::warn!("a figure cannot be drawn: {error:#}"),
     }
     Drawn::Shown(parts)
+}
+
+/// Tells the cell that waits under this name what went wrong; nothing for success.
+fn answer(name: &str, problem: &str) -> std::io::Result<()> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let end = problem.floor_char_boundary(1000);
+    UnixDatagram::unbound()?
+        .send_to_addr(&problem.as_bytes()[..end], &address)
+        .map(drop)
 }
 
 /// Draws data that a program saved.
@@ -117,20 +125,30 @@ mod tests {
     fn a_figure_is_saved_and_the_cell_goes_on_whatever_happens() {
         let folder = std::env::temp_dir().join(format!("lightcell-drawn-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
+        let waiting = format!("lightcell-drawn-{}", std::process::id());
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&waiting).unwrap()).unwrap();
         let save = |name: &str| {
-            let waiting = folder.join("waiting");
-            std::fs::write(&waiting, "").unwrap();
-            let paths = format!("{}\n{}", waiting.display(), folder.join(name).display());
-            let drawn = drawn(&[(MIME.to_owned(), data()), (SAVE.to_owned(), paths.into_bytes())]);
-            assert!(!waiting.exists());
-            drawn
+            let paths = format!("{waiting}\n{}", folder.join(name).display());
+            let media = [(MIME.to_owned(), data()), (SAVE.to_owned(), paths.into_bytes())];
+            assert_eq!(drawn(&media), Drawn::Saved);
+            let mut answer = [0; 1024];
+            let length = socket.recv(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer[..length]).into_owned()
         };
-        assert_eq!(save("a.svg"), Drawn::Saved);
+        assert_eq!(save("a.svg"), "");
         assert!(std::fs::read_to_string(folder.join("a.svg")).unwrap().contains("<svg"));
-        assert_eq!(save("a.PNG"), Drawn::Saved);
-        assert!(
-            matches!(save("none/a.svg"), Drawn::Failed(line) if line.starts_with("error: the figure is not saved: "))
-        );
+        assert_eq!(save("a.PNG"), "");
+        assert!(save("none/a.svg").starts_with("the figure is not saved: "));
+        assert!(save(&"long/".repeat(1000)).len() <= 1000);
+        // One that waits no more stops nothing.
+        let gone = [
+            (MIME.to_owned(), data()),
+            (
+                SAVE.to_owned(),
+                format!("gone\n{}", folder.join("c.svg").display()).into_bytes(),
+            ),
+        ];
+        assert_eq!(drawn(&gone), Drawn::Saved);
         std::fs::write(folder.join("a.json"), data()).unwrap();
         draw(&folder.join("a.json"), &folder.join("b.png")).unwrap();
         assert!(draw(&folder.join("b.png"), &folder.join("c.png")).is_err());

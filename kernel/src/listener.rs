@@ -263,9 +263,6 @@ impl Ears {
         let parts = match figures::drawn(&display.media) {
             figures::Drawn::Shown(parts) => parts,
             figures::Drawn::Saved => return,
-            figures::Drawn::Failed(problem) => {
-                return self.publisher.stream(true, &problem, self.now.parent().as_ref());
-            }
         };
         let media = publish::media(&parts);
         let (parent, count, silent) = {

@@ -2,9 +2,12 @@
 
 use crate::{Kind, Rich, RichOutput, emit};
 use lightcell_events::frame::DisplayKind;
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 // As in `lightcell_events::figure`, which is compiled without serde here.
 const MIME: &str = "application/vnd.lightcell.figure+json";
@@ -132,31 +135,35 @@ impl Figure {
             );
             return Ok(());
         }
-        // The kernel writes beside it and renames: when it is there, it is whole.
-        let waiting = path.with_extension(format!("waiting-{}", std::process::id()));
-        std::fs::write(&waiting, "").map_err(at)?;
+        // The kernel answers here when the file is written: nothing, or what went wrong.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "lightcell-figure-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        // It is drawn in milliseconds; a busy machine is given its time.
+        socket.set_read_timeout(Some(Duration::from_secs(60)))?;
         let request = RichOutput {
             kind: DisplayKind::Display,
             id: String::new(),
             media: vec![
                 (MIME.to_owned(), self.json().into_bytes()),
-                (
-                    SAVE.to_owned(),
-                    format!("{}\n{}", waiting.display(), path.display()).into_bytes(),
-                ),
+                (SAVE.to_owned(), format!("{name}\n{}", path.display()).into_bytes()),
             ],
         };
         emit(Kind::Display, &request.encode());
-        // It is drawn in milliseconds; a busy machine is given its time. The kernel takes the waiting file away.
-        let begun = Instant::now();
-        while waiting.exists() {
-            if begun.elapsed() > Duration::from_secs(60) {
-                let _ = std::fs::remove_file(&waiting);
-                return Err(Error::other(format!("{}: the kernel has not drawn it", path.display())));
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        let mut answer = [0; 1024];
+        match socket.recv(&mut answer) {
+            Ok(0) => Ok(()),
+            Ok(length) => Err(Error::other(String::from_utf8_lossy(&answer[..length]).into_owned())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Error::other(format!(
+                "{}: the kernel has not drawn it within a minute",
+                path.display()
+            ))),
+            Err(error) => Err(at(error)),
         }
-        Ok(())
     }
 }
 

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// The media type of a figure's JSON.
 pub const MIME: &str = "application/vnd.lightcell.figure+json";
-/// The media type of the path under which it is to be saved. A display with it is not shown.
+/// The media type of a request to save it: the name of the socket (abstract, datagrams) that waits for the answer, a line
+/// break, and the path. The answer is empty when it is written, else what went wrong. A display with it is not shown.
 pub const SAVE: &str = "application/vnd.lightcell.save";
 
 /// A figure.

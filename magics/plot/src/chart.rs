@@ -1,5 +1,6 @@
 //! Curves over epochs, with `plotters`.
 
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -109,7 +110,9 @@ pub(crate) fn transparent(size: (u32, u32), draw: &dyn Fn(&DrawingArea<BitMapBac
 /// The PNG file of such pixels.
 pub(crate) fn encode(size: (u32, u32), rgba: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
-    let encoder = image::codecs::png::PngEncoder::new(&mut file);
+    // It is drawn once, behind the last frame, and stays in the notebook: small counts, not fast. Lines on nothing are smallest
+    // unfiltered.
+    let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Best, FilterType::NoFilter);
     let _ = image::ImageEncoder::write_image(encoder, rgba, size.0, size.1, image::ColorType::Rgba8);
     file
 }
@@ -178,10 +181,16 @@ impl Chart {
         }
         let log = y0 > 0.0 && y1 / y0 > 100.0;
         let text = (FONT, 13).into_font().color(&GREY);
+        let named = || {
+            let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
+            named.map(|curve| (curve.name.clone(), curve.tone.colour()))
+        };
+        let above = legend(root, named().collect(), 8)?;
         let mut builder = ChartBuilder::on(root);
         builder
             .margin(8)
             .margin_right(16)
+            .margin_top(above)
             .x_label_area_size(38)
             .y_label_area_size(62);
         let grid = GREY.mix(0.22);
@@ -238,29 +247,37 @@ impl Chart {
             (true, false) => with!((x0..x1).log_scale(), linear),
             (true, true) => with!((x0..x1).log_scale(), (y0..y1 * 1.05).log_scale()),
         }
-        self.legend(root)
-    }
-
-    /// Names in their colours, at the top right.
-    fn legend<B: DrawingBackend>(
-        &self,
-        root: &DrawingArea<B, Shift>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let (width, _) = root.dim_in_pixel();
-        let right = Pos::new(HPos::Right, VPos::Center);
-        let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
-        for (row, curve) in named.enumerate() {
-            let y = 20 + 17 * row as i32;
-            let right_edge = width as i32 - 24;
-            let style = (FONT, 13).into_font().color(&GREY).pos(right);
-            root.draw(&Text::new(curve.name.clone(), (right_edge - 26, y), style))?;
-            root.draw(&PathElement::new(
-                vec![(right_edge - 20, y), (right_edge, y)],
-                curve.tone.colour().stroke_width(3),
-            ))?;
-        }
         Ok(())
     }
+}
+
+/// Writes names in their colours in rows from `top` on, and says where what lies below may begin. Above the axes they cover no
+/// curve, however it runs.
+pub(crate) fn legend<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
+    named: Vec<(String, RGBAColor)>,
+    top: i32,
+) -> Result<i32, DrawingAreaErrorKind<B::ErrorType>> {
+    if named.is_empty() {
+        return Ok(top);
+    }
+    let width = root.dim_in_pixel().0 as i32;
+    let style = (FONT, 13)
+        .into_font()
+        .color(&GREY)
+        .pos(Pos::new(HPos::Left, VPos::Center));
+    let left = 62;
+    let (mut x, mut y) = (left, top + 9);
+    for (name, colour) in named {
+        let wide = 26 + root.estimate_text_size(&name, &style)?.0 as i32;
+        if x > left && x + wide > width - 16 {
+            (x, y) = (left, y + 17);
+        }
+        root.draw(&PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(3)))?;
+        root.draw(&Text::new(name, (x + 26, y), style.clone()))?;
+        x += wide + 18;
+    }
+    Ok(y + 15)
 }
 
 /// A number with as many digits as an axis needs.

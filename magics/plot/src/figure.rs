@@ -1,6 +1,6 @@
 //! Draws figures: images, matrices, curves, clouds of points, histograms.
 
-use crate::chart::{encode, number, register_font, transparent};
+use crate::chart::{encode, legend, number, register_font, transparent};
 use base64::Engine;
 use lightcell_events::figure::{Content, Figure, Pixels, Series};
 use plotters::coord::Shift;
@@ -303,7 +303,13 @@ impl<'a> Picture<'a> {
             let pad_x = if points { (x1 - x0) * 0.03 } else { 0.0 };
             [x0 - pad_x, x1 + pad_x, y0 - (y1 - y0) * 0.05, y1 + (y1 - y0) * 0.05]
         });
-        let mut chart = self.mesh(root, x0..x1, y0..y1)?;
+        let named = series.iter().enumerate().filter(|(_, series)| !series.name.is_empty());
+        let named = named.take(12).map(|(at, series)| {
+            let colour = PALETTE[at % PALETTE.len()].to_rgba();
+            (cut(&series.name, 36), colour)
+        });
+        let above = legend(root, named.collect(), self.head())?;
+        let mut chart = self.mesh(root, above, x0..x1, y0..y1)?;
         if diagonal {
             let line = [(0.0, 0.0), (1.0, 1.0)];
             chart.draw_series(DashedLineSeries::new(line, 5, 5, GREY.mix(0.8).stroke_width(1)))?;
@@ -322,28 +328,6 @@ impl<'a> Picture<'a> {
                 }
             }
         }
-        // Names: of a ROC curve at the bottom, where it is never; else at the top.
-        let named: Vec<_> = series
-            .iter()
-            .enumerate()
-            .filter(|(_, series)| !series.name.is_empty())
-            .take(12)
-            .collect();
-        let (right, bottom) = (self.size.0 as i32 - 24, self.size.1 as i32 - 62);
-        for (row, (at, series)) in named.iter().enumerate() {
-            let from_last = (named.len() - 1 - row) as i32;
-            let y = if diagonal {
-                bottom - 17 * from_last
-            } else {
-                HEAD as i32 + 8 + 17 * row as i32
-            };
-            write_at(root, &cut(&series.name, 36), (right - 26, y), 13, HPos::Right, GREY)?;
-            let line = PathElement::new(
-                vec![(right - 20, y), (right, y)],
-                PALETTE[at % PALETTE.len()].stroke_width(3),
-            );
-            root.draw(&line)?;
-        }
         Ok(())
     }
 
@@ -354,7 +338,7 @@ impl<'a> Picture<'a> {
         } else {
             (low - 0.5, low + 0.5)
         };
-        let mut chart = self.mesh(root, low..high, 0.0..most * 1.05)?;
+        let mut chart = self.mesh(root, self.head(), low..high, 0.0..most * 1.05)?;
         let width = (high - low) / counts.len().max(1) as f64;
         chart.draw_series(counts.iter().enumerate().map(|(at, count)| {
             let left = low + width * at as f64;
@@ -365,9 +349,15 @@ impl<'a> Picture<'a> {
         Ok(())
     }
 
+    /// Where what lies below the title may begin.
+    fn head(&self) -> i32 {
+        if self.figure.title.is_empty() { 10 } else { HEAD as i32 }
+    }
+
     fn mesh<'b, B: DrawingBackend + 'b>(
         &self,
         root: &'b Area<B>,
+        above: i32,
         x: std::ops::Range<f64>,
         y: std::ops::Range<f64>,
     ) -> Result<
@@ -382,7 +372,7 @@ impl<'a> Picture<'a> {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
             .margin_right(16)
-            .margin_top(if self.figure.title.is_empty() { 10 } else { HEAD })
+            .margin_top(above)
             .x_label_area_size(if self.figure.x.is_empty() { 26 } else { 40 })
             .y_label_area_size(if self.figure.y.is_empty() { 48 } else { 62 })
             .build_cartesian_2d(x, y)?;
