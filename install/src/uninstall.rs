@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 21] = [
+const PARTS: [&str; 22] = [
     "bin",
     "src",
     "libtorch",
@@ -30,6 +30,7 @@ const PARTS: [&str; 21] = [
     "oracles",
     "testdata",
     "history.jsonl",
+    "runs",
     "setup.json",
 ];
 
