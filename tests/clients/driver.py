@@ -23,12 +23,14 @@ class Driver:
         # jupyter_client draws ports and frees them for the kernel to bind; a connection of another test, drawn by the
         # system in between, may have one. JupyterLab starts such a kernel once more with other ports; so is it here.
         for last in (False, False, True):
+            begun = time.monotonic()
             self.manager = KernelManager(kernel_name=os.environ.get("LIGHTCELL_TEST_KERNEL", "lightcell"))
             self.manager.start_kernel()
             self.client = self.manager.client()
             self.client.start_channels()
             try:
                 self.client.wait_for_ready(timeout=LIMIT)
+                self.seconds = time.monotonic() - begun
                 return
             except RuntimeError as error:
                 log = self.log()
@@ -205,7 +207,7 @@ def main():
     except Exception as error:  # the Rust side shows it
         say({"driver_error": repr(error)})
         return
-    say({"ready": True})
+    say({"ready": True, "seconds": driver.seconds})
     for line in sys.stdin:
         op = json.loads(line)
         try:

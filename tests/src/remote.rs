@@ -134,9 +134,15 @@ impl Sshd {
 
     /// Adds a remote at one of the configured hosts, with this installation at its other end.
     pub fn add(&self, name: &str, address: &str) -> Output {
+        self.add_with(name, address, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn add_with(&self, name: &str, address: &str, more: &[&str]) -> Output {
         let (config, dir) = (text(&self.dir().join("ssh_config")), text(&home()));
         let config = format!("--ssh-arg={config}");
-        self.remote(&["add", name, address, "--dir", &dir, "--ssh-arg=-F", &config])
+        let args = ["add", name, address, "--dir", &dir, "--ssh-arg=-F", &config];
+        self.remote(&[&args, more].concat())
     }
 
     /// The kernelspec of a remote, as a value to change and write again.
@@ -189,6 +195,45 @@ pub fn processes() -> Vec<(i32, i32, String)> {
         Some((pid, crate::parent(pid)?, words))
     })
     .collect()
+}
+
+/// The processes of a kept kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Holds the line.
+    pub keeper: i32,
+    /// The kernel's parent.
+    pub serve: i32,
+    /// The kernel.
+    pub kernel: i32,
+}
+
+impl Kept {
+    /// That of the remote with this name.
+    pub fn of(name: &str) -> Option<Kept> {
+        let all = processes();
+        let keeper = all
+            .iter()
+            .find(|(_, _, words)| words.contains(&format!("lightcell-remote keeper {name} ")))?
+            .0;
+        let child = |of: i32| all.iter().find(|(_, parent, _)| *parent == of).map(|(pid, _, _)| *pid);
+        let serve = child(keeper)?;
+        Some(Kept {
+            keeper,
+            serve,
+            kernel: child(serve)?,
+        })
+    }
+
+    /// Whether all of it runs.
+    pub fn runs(self) -> bool {
+        [self.keeper, self.serve, self.kernel].into_iter().all(crate::alive)
+    }
+
+    /// Whether nothing of it runs.
+    pub fn is_gone(self) -> bool {
+        ![self.keeper, self.serve, self.kernel].into_iter().any(crate::alive)
+    }
 }
 
 /// The processes between a front end and its kernel.

@@ -49,6 +49,62 @@ fn nothing_is_left(slurm: &Slurm, name: &str) {
     });
 }
 
+/// Slurm's signal before the end of the job, sent by hand.
+fn ends_with_a_checkpoint(kernel: &mut Kernel, slurm: &Slurm, name: &str) {
+    let folder = slurm.dir().join("run");
+    std::fs::create_dir_all(&folder).unwrap();
+    kernel.ok(&format!("%cd {}\n{NET}", folder.display()));
+    let gpu = kernel.ok("%gpu");
+    let shown = gpu.all("display_data")[0]["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(shown.contains(", 2 cores"), "{shown}");
+    let seen = folder.join("seen");
+    kernel.send(json!({"op": "execute", "code": "%fit Net data --epochs -1", "touch": ["epoch 2", seen]}));
+    until("the run goes on", || seen.exists());
+    let id = slurm.says("squeue", &["-h", "--name", name, "-o", "%i"]);
+    let sent = slurm.run("scancel", &["--signal=URG", &format!("{id}.0")]);
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let answer = kernel.read();
+    assert_eq!(answer["reply"]["status"], "ok", "{answer}");
+    let messages = answer["messages"].to_string();
+    for text in [
+        "is nearly over: a `%fit` that runs writes a checkpoint now; after a restart of the kernel, the same `%fit … --ckpt-path last` goes on",
+        "checkpoints/hpc_ckpt.safetensors; in a new kernel, the same command with `--ckpt-path last` goes on from there",
+    ] {
+        assert!(messages.contains(text), "{text}: {messages}");
+    }
+    // In another kernel it would go on there; here it stands for that.
+    let epochs: u64 = kernel.ok("fit.history.len()").value().parse().unwrap();
+    let cell = kernel.ok(&format!(
+        "%fit Net data --epochs {} --restart --ckpt-path last",
+        epochs + 1
+    ));
+    let messages = json!(cell.messages).to_string();
+    assert!(!messages.contains("there is no checkpoint"), "{messages}");
+    assert_eq!(kernel.ok("fit.history.len()").value(), (epochs + 1).to_string());
+}
+
+const NET: &str = r#"use lightcell::prelude::*;
+hparams! { Hp { lr: f64 = 1e-2 } }
+struct Net { l1: Linear }
+impl LightningModule for Net {
+    type HParams = Hp;
+    type Batch = (Tensor, Tensor);
+    fn new(p: &Path, _: &Hp) -> Net { Net { l1: linear(p / "l1", 4, 2) } }
+    fn forward(&self, x: &Tensor) -> Tensor { self.l1.forward(x) }
+    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+        let loss = self.forward(x).cross_entropy_for_logits(y);
+        cx.log("train_loss", &loss);
+        Ok(loss)
+    }
+    fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
+}
+let x = Tensor::randn([200, 4], (Kind::Float, Device::Cpu));
+let y = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
+let data = Data::new(TensorDataset::new(x, y)?).batch_size(50);"#;
+
 #[test]
 fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     let slurm = Slurm::start("slurm-run");
@@ -76,6 +132,7 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     );
     assert_eq!(cell.ename(), "Interrupted");
     let mut name = env[0].clone();
+    ends_with_a_checkpoint(&mut kernel, &slurm, &name);
     for now in [false, true] {
         kernel.call(json!({"op": "restart", "now": now}));
         nothing_is_left(&slurm, &name);
