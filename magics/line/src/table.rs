@@ -282,7 +282,6 @@ pub const TABLE: &[Magic] = &[
             flag("--runs", Kind::Count, "runs").or(&["-r"]).by_default("7"),
         ],
     },
-    models::VALIDATE,
     Magic {
         name: "upload",
         summary: "bring a file to the machine of the kernel",
@@ -293,6 +292,7 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    models::VALIDATE,
     Magic {
         name: "who",
         summary: "list the variables",
