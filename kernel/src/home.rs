@@ -115,7 +115,7 @@ impl Home {
 }
 
 /// Changes when the layout of a store changes.
-const STORE_FORMAT: &str = "4";
+const STORE_FORMAT: &str = "5";
 
 /// The compiler that cells are compiled with.
 #[derive(Debug, Clone)]

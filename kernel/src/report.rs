@@ -55,9 +55,19 @@ impl Report {
     }
 
     /// An error of the compiler, in the user's lines.
-    pub fn compile(errors: &[Diagnostic], cell: Cell) -> Report {
+    pub fn compile(said: &[Diagnostic], cell: Cell) -> Report {
+        // What rustc warns of beside an error is not why the cell failed. Alone, it is all there is to go by.
+        let errors: Vec<&Diagnostic> = said.iter().filter(|said| said.level != "warning").collect();
         let mut text = String::new();
-        for error in errors {
+        if errors.is_empty() {
+            let _ = write!(
+                text,
+                "{RED}error{OFF}{BOLD}: the cell does not compile, and the compiler gave no error{OFF}\n\
+                 {GREEN}hint{OFF}: nothing was run, and all variables are kept; try the cell in two parts, to see which it is"
+            );
+        }
+        let all: Vec<&Diagnostic> = said.iter().collect();
+        for error in if errors.is_empty() { &all } else { &errors } {
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -407,6 +417,28 @@ mod tests {
             rest = rest[at..].split_once('m').map(|(_, rest)| rest).unwrap_or_default();
         }
         out + rest
+    }
+
+    #[test]
+    fn a_warning_is_not_why_a_cell_failed() {
+        let said = |level: &str, message: &str| Diagnostic {
+            level: level.into(),
+            message: message.into(),
+            ..Diagnostic::default()
+        };
+        let cell = Cell { count: 1, source: "" };
+        let both = [said("warning", "unused variable"), said("error", "no such thing")];
+        let report = Report::compile(&both, cell);
+        assert_eq!(strip(&report), "error: no such thing");
+        assert_eq!(report.evalue, "no such thing");
+        let report = Report::compile(&both[..1], cell);
+        let text = strip(&report);
+        assert!(text.starts_with("error: the cell does not compile"), "{text}");
+        assert!(
+            text.contains("hint: nothing was run") && text.ends_with("warning: unused variable"),
+            "{text}"
+        );
+        assert_eq!(report.evalue, "the cell does not compile");
     }
 
     #[test]

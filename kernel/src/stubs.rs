@@ -17,6 +17,13 @@ pub const CRATES: [(&str, &str, &str); 2] = [
 /// Name of the folder in the installation.
 pub const FOLDER: &str = "stubs";
 
+/// What the training library links. The linker would read libtorch's hundred thousands of names for each cell, which takes
+/// longer than all else it does; it finds these small texts first. At run time a cell has the libraries through the
+/// training library's own.
+const LIBRARIES: [&str; 3] = ["tch", "torch_cpu", "c10"];
+/// For the linker, in the place of such a library: what is linked anyway.
+const STAND_IN: &str = "INPUT ( -lc )\n";
+
 /// Where the stubs of a store are.
 pub fn folder(home: &Home, rustc: &Rustc) -> Result<PathBuf> {
     let store = home.store(rustc)?;
@@ -26,6 +33,12 @@ pub fn folder(home: &Home, rustc: &Rustc) -> Result<PathBuf> {
 
 /// Writes them.
 pub fn write(home: &Home, folder: &Path) -> Result<()> {
+    let stand_ins = folder.join("lib");
+    std::fs::create_dir_all(&stand_ins).with_context(|| format!("cannot make {}", stand_ins.display()))?;
+    for name in LIBRARIES {
+        let file = stand_ins.join(format!("lib{name}.so"));
+        std::fs::write(&file, STAND_IN).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     for (name, library, _) in CRATES {
         let folder = folder.join(name);
         let path = |file: &str| folder.join(file);
@@ -44,7 +57,7 @@ pub fn write(home: &Home, folder: &Path) -> Result<()> {
         let mut script = "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
              println!(\"cargo::rustc-link-search=all={}/../../../deps\", std::env::var(\"OUT_DIR\").unwrap());\n"
             .to_owned();
-        for library in home.libraries() {
+        for library in [stand_ins.clone()].into_iter().chain(home.libraries()) {
             script.push_str(&format!(
                 "    println!(\"cargo::rustc-link-search=native={{}}\", {:?});\n",
                 library.to_string_lossy()
