@@ -90,6 +90,8 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
 }
 
 const SSH_TESTS: &[&str] = &[
+    "a_kept_kernel_outlives_its_front_end",
+    "what_is_said_to_nobody_is_kept_up_to_a_limit_and_time_ends_it",
     "a_remote_is_added_checked_listed_and_removed",
     "cells_run_there_as_here",
     "whatever_is_killed_nothing_is_left",

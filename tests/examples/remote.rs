@@ -24,7 +24,7 @@ struct Grounds {
 
 impl Grounds {
     fn new(name: &str) -> Grounds {
-        let slurm = has_slurm().then(|| Slurm::start(name));
+        let slurm = has_slurm().then(|| Slurm::start(&format!("{name}-slurm")));
         let config = slurm.as_ref().map(|slurm| slurm.config().display().to_string());
         let env: Vec<(&str, &str)> = config.iter().map(|config| ("SLURM_CONF", config.as_str())).collect();
         Grounds {

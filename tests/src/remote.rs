@@ -304,3 +304,23 @@ pub fn sockets_of(kernel: i32) -> PathBuf {
     });
     socket.expect("a socket").parent().expect("a folder").to_owned()
 }
+
+/// A model and its data, in cells' code.
+pub const NET: &str = r#"use lightcell::prelude::*;
+hparams! { Hp { lr: f64 = 1e-2 } }
+struct Net { l1: Linear }
+impl LightningModule for Net {
+    type HParams = Hp;
+    type Batch = (Tensor, Tensor);
+    fn new(p: &Path, _: &Hp) -> Net { Net { l1: linear(p / "l1", 4, 2) } }
+    fn forward(&self, x: &Tensor) -> Tensor { self.l1.forward(x) }
+    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+        let loss = self.forward(x).cross_entropy_for_logits(y);
+        cx.log("train_loss", &loss);
+        Ok(loss)
+    }
+    fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
+}
+let x = Tensor::randn([200, 4], (Kind::Float, Device::Cpu));
+let y = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
+let data = Data::new(TensorDataset::new(x, y)?).batch_size(50);"#;

@@ -1,6 +1,6 @@
 //! Kernels on another machine that are kept when their front end is gone.
 
-use lightcell_tests::remote::{Kept, Sshd, processes};
+use lightcell_tests::remote::{Kept, NET, Sshd, processes};
 use lightcell_tests::{Kernel, alive};
 use serde_json::json;
 use std::process::Output;
@@ -38,27 +38,6 @@ fn cut_off(kernel: Kernel, mut this: impl FnMut() -> String) {
     until("nobody is connected", || this().contains("nobody is connected"));
 }
 
-const NET: &str = r#"
-use lightcell::prelude::*;
-hparams! { Hp { lr: f64 = 1e-2 } }
-struct Net { l1: Linear }
-impl LightningModule for Net {
-    type HParams = Hp;
-    type Batch = (Tensor, Tensor);
-    fn new(p: &Path, _: &Hp) -> Net { Net { l1: linear(p / "l1", 4, 2) } }
-    fn forward(&self, x: &Tensor) -> Tensor { self.l1.forward(x) }
-    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
-        let loss = self.forward(x).cross_entropy_for_logits(y);
-        cx.log("train_loss", &loss);
-        Ok(loss)
-    }
-    fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
-}
-let x = Tensor::randn([200, 4], (Kind::Float, Device::Cpu));
-let y = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
-let data = Data::new(TensorDataset::new(x, y)?).batch_size(50);
-let v = 6 * 7;"#;
-
 #[test]
 fn a_kept_kernel_outlives_its_front_end() {
     let sshd = Sshd::start("keep");
@@ -70,7 +49,7 @@ fn a_kept_kernel_outlives_its_front_end() {
 
     // Amid a run, the front end is killed.
     let mut first = kernel(&sshd, "kept");
-    let cell = first.ok(NET);
+    let cell = first.ok(&format!("{NET}\nlet v = 6 * 7;"));
     assert!(
         cell.stream("stderr").contains(
             "this kernel is kept: when its front end is gone it goes on for 8 h, and \"Rust on kept\" comes back to it"

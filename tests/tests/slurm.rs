@@ -1,6 +1,6 @@
 //! Kernels in Slurm's allocations: a controller and two nodes of the test's own, with and without an ssh before them.
 
-use lightcell_tests::remote::{Sshd, processes};
+use lightcell_tests::remote::{NET, Sshd, processes};
 use lightcell_tests::slurm::Slurm;
 use lightcell_tests::{Kernel, Scratch, home};
 use serde_json::{Value, json};
@@ -85,25 +85,6 @@ fn ends_with_a_checkpoint(kernel: &mut Kernel, slurm: &Slurm, name: &str) {
     assert!(!messages.contains("there is no checkpoint"), "{messages}");
     assert_eq!(kernel.ok("fit.history.len()").value(), (epochs + 1).to_string());
 }
-
-const NET: &str = r#"use lightcell::prelude::*;
-hparams! { Hp { lr: f64 = 1e-2 } }
-struct Net { l1: Linear }
-impl LightningModule for Net {
-    type HParams = Hp;
-    type Batch = (Tensor, Tensor);
-    fn new(p: &Path, _: &Hp) -> Net { Net { l1: linear(p / "l1", 4, 2) } }
-    fn forward(&self, x: &Tensor) -> Tensor { self.l1.forward(x) }
-    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
-        let loss = self.forward(x).cross_entropy_for_logits(y);
-        cx.log("train_loss", &loss);
-        Ok(loss)
-    }
-    fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
-}
-let x = Tensor::randn([200, 4], (Kind::Float, Device::Cpu));
-let y = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
-let data = Data::new(TensorDataset::new(x, y)?).batch_size(50);"#;
 
 #[test]
 fn a_kernel_runs_in_an_allocation_and_leaves_none() {
