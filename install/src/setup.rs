@@ -116,7 +116,9 @@ fn command(place: &Place) -> Result<()> {
     let me = std::env::current_exe().context("cannot find this program")?;
     let program = place.join("bin/lightcell");
     if me.canonicalize().ok() != program.canonicalize().ok() || !program.exists() {
-        place::write(&program, &std::fs::read(&me)?)?;
+        // By this name it is there although cargo has built another one in its place meanwhile.
+        let me = std::fs::read("/proc/self/exe").context("cannot read this program")?;
+        place::write(&program, &me)?;
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     }

@@ -99,6 +99,11 @@ pub fn kernel_side(call: &Call, shared: &Arc<Shared>, parent: &Parent) -> Result
                 .display(publish::text(lightcell_magics::lsmagic()), None, Some(parent));
             Ok(())
         }
+        "runs" => {
+            let sort = call.value("--sort");
+            let shown = shared.board.show(sort, &shared.publisher, parent);
+            shown.map_err(|error| Report::plain("MagicError", &error, None))
+        }
         other => Err(Report::plain(
             "MagicError",
             &format!("%{other} is not answered by the kernel"),

@@ -247,7 +247,14 @@ fn hooked<T>(name: &str, code: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Runs the user's code; a panic in it (tch's own are libtorch's errors) becomes an error.
 pub(crate) fn guarded<T>(code: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|payload| Err(panicked(&*payload)))
+    let (mut code, mut result) = (Some(code), None);
+    caught(&mut || result = code.take().map(|code| code()))?;
+    result.unwrap_or_else(|| Err(Error::new(Kind::Model, "the code was not run")))
+}
+
+/// For code of any type, so that what catches a panic is compiled once.
+fn caught(code: &mut dyn FnMut()) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| panicked(&*payload))
 }
 
 fn panicked(payload: &(dyn std::any::Any + Send)) -> Error {

@@ -252,6 +252,20 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    Magic {
+        name: "runs",
+        summary: "list the runs, and show the one that goes on",
+        usage: "%runs [--sort METRIC]",
+        about: "The runs of %fit since the kernel's start, with their hyperparameters, their last metrics, time, device and status; below it the run that goes on, with all it has shown so far and then live, else the last one. It answers while a cell trains: after the page was closed or reloaded, run it in any cell.",
+        side: Side::Kernel,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[flag(
+            "--sort",
+            Kind::Text,
+            "the lowest last value of this metric comes first",
+        )],
+    },
     models::SCALE_BATCH_SIZE,
     models::TEST,
     Magic {

@@ -10,7 +10,9 @@ use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::optim::Kernels;
 use crate::steps::guarded;
+use std::any::Any;
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What decides the order of a pass over the data.
@@ -27,10 +29,14 @@ pub(crate) enum Order {
     },
 }
 
+/// A batch whose type only [`Batches`] knows. What follows is compiled once, in this library, and not for each type of
+/// batch in the user's crate: a cell with `%fit` is there sooner.
+pub(super) type Erased = Box<dyn Any + Send>;
+
 /// A dataset of any type, with what makes batches of its samples.
-pub(super) trait Load<B>: Send + Sync {
+pub(super) trait Load: Send + Sync {
     fn samples(&self) -> usize;
-    fn load(&self, draws: &[Draw]) -> Result<B>;
+    fn load(&self, draws: &[Draw]) -> Result<Erased>;
 }
 
 struct Collated<D, C> {
@@ -50,25 +56,26 @@ fn items<D: Dataset>(dataset: &D, draws: &[Draw]) -> Result<Vec<D::Item>> {
     draws.iter().map(load).collect()
 }
 
-impl<D, C, B> Load<B> for Collated<D, C>
+impl<D, C, B> Load for Collated<D, C>
 where
     D: Dataset,
     C: Fn(Vec<D::Item>) -> Result<B> + Send + Sync,
+    B: Batch,
 {
     fn samples(&self) -> usize {
         self.dataset.len()
     }
 
-    fn load(&self, draws: &[Draw]) -> Result<B> {
+    fn load(&self, draws: &[Draw]) -> Result<Erased> {
         let items = items(&self.dataset, draws)?;
-        guarded(|| (self.collate)(items))
+        guarded(|| Ok(Box::new((self.collate)(items)?) as Erased))
     }
 }
 
 /// A dataset whose samples have a usual way to be one batch.
 struct Usual<D>(D);
 
-impl<D: Dataset> Load<BatchOf<D>> for Usual<D>
+impl<D: Dataset> Load for Usual<D>
 where
     D::Item: Collate,
 {
@@ -76,21 +83,29 @@ where
         self.0.len()
     }
 
-    fn load(&self, draws: &[Draw]) -> Result<BatchOf<D>> {
+    fn load(&self, draws: &[Draw]) -> Result<Erased> {
         let indices: Vec<usize> = draws.iter().map(|draw| draw.index).collect();
-        match guarded(|| self.0.get_batch(&indices).transpose())? {
-            Some(batch) => Ok(batch),
+        let batch: BatchOf<D> = match guarded(|| self.0.get_batch(&indices).transpose())? {
+            Some(batch) => batch,
             None => {
                 let items = items(&self.0, draws)?;
-                guarded(|| Collate::collate(items))
+                guarded(|| Collate::collate(items))?
             }
-        }
+        };
+        Ok(Box::new(batch))
     }
 }
 
 /// Takes a dataset apart into batches: PyTorch's `DataLoader`.
 pub struct DataLoader<B: Batch> {
-    source: Arc<dyn Load<B>>,
+    loader: Loader,
+    batch: PhantomData<fn() -> B>,
+}
+
+/// What a loader is besides the type of its batches.
+#[derive(Clone)]
+struct Loader {
+    source: Arc<dyn Load>,
     sampler: Option<Arc<dyn Sampler>>,
     batch_size: usize,
     shuffle: bool,
@@ -103,21 +118,16 @@ impl<B: Batch> Clone for DataLoader<B> {
     /// Over the same dataset.
     fn clone(&self) -> DataLoader<B> {
         DataLoader {
-            source: self.source.clone(),
-            sampler: self.sampler.clone(),
-            ..*self
+            loader: self.loader.clone(),
+            batch: PhantomData,
         }
     }
 }
 
 impl<B: Batch> std::fmt::Debug for DataLoader<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (samples, batches) = (self.samples(), self.len());
-        write!(
-            f,
-            "DataLoader: {samples} samples in {batches} batches of {}",
-            self.batch_size
-        )
+        let (samples, batches, size) = (self.samples(), self.len(), self.loader.batch_size);
+        write!(f, "DataLoader: {samples} samples in {batches} batches of {size}")
     }
 }
 
@@ -160,8 +170,8 @@ impl<B: Batch> DataLoader<B> {
         DataLoader::over(Arc::new(Collated { dataset, collate }))
     }
 
-    fn over(source: Arc<dyn Load<B>>) -> DataLoader<B> {
-        DataLoader {
+    fn over(source: Arc<dyn Load>) -> DataLoader<B> {
+        let loader = Loader {
             source,
             sampler: None,
             batch_size: 1,
@@ -169,34 +179,38 @@ impl<B: Batch> DataLoader<B> {
             drop_last: false,
             num_workers: 0,
             prefetch_factor: 2,
+        };
+        DataLoader {
+            loader,
+            batch: PhantomData,
         }
     }
 
     /// Sets the number of samples in a batch; the last one may be smaller.
     #[must_use]
     pub fn batch_size(mut self, size: usize) -> DataLoader<B> {
-        self.batch_size = size.max(1);
+        self.loader.batch_size = size.max(1);
         self
     }
 
     /// Whether each epoch has an order of its own.
     #[must_use]
     pub fn shuffle(mut self, shuffle: bool) -> DataLoader<B> {
-        self.shuffle = shuffle;
+        self.loader.shuffle = shuffle;
         self
     }
 
     /// Which samples an epoch draws, and in which order; it takes the place of [`shuffle`](DataLoader::shuffle).
     #[must_use]
     pub fn sampler(mut self, sampler: impl Sampler) -> DataLoader<B> {
-        self.sampler = Some(Arc::new(sampler));
+        self.loader.sampler = Some(Arc::new(sampler));
         self
     }
 
     /// Whether a last batch with fewer samples is left out.
     #[must_use]
     pub fn drop_last(mut self, drop_last: bool) -> DataLoader<B> {
-        self.drop_last = drop_last;
+        self.loader.drop_last = drop_last;
         self
     }
 
@@ -205,24 +219,20 @@ impl<B: Batch> DataLoader<B> {
     /// Slurm there are no more of them than the job has processors.
     #[must_use]
     pub fn num_workers(mut self, num_workers: usize) -> DataLoader<B> {
-        self.num_workers = num_workers;
+        self.loader.num_workers = num_workers;
         self
     }
 
     /// How many batches each worker may be ahead; 2 at first.
     #[must_use]
     pub fn prefetch_factor(mut self, prefetch_factor: usize) -> DataLoader<B> {
-        self.prefetch_factor = prefetch_factor.max(1);
+        self.loader.prefetch_factor = prefetch_factor.max(1);
         self
     }
 
     /// Number of batches.
     pub fn len(&self) -> usize {
-        let samples = self.sampler.as_ref().map_or(self.samples(), |sampler| sampler.len());
-        match self.drop_last {
-            true => samples / self.batch_size,
-            false => samples.div_ceil(self.batch_size),
-        }
+        self.loader.batches()
     }
 
     /// Whether there is no batch.
@@ -232,17 +242,12 @@ impl<B: Batch> DataLoader<B> {
 
     /// Number of samples of the dataset.
     pub fn samples(&self) -> usize {
-        self.source.samples()
+        self.loader.source.samples()
     }
 
     /// The batches of an epoch. The order is a function of seed and epoch alone.
     pub fn epoch(&self, seed: u64, epoch: u64) -> Batches<B> {
-        let order = match &self.sampler {
-            Some(sampler) => sampler.order(seed, epoch),
-            None if self.shuffle => shuffled(self.samples(), seed, epoch),
-            None => SequentialSampler::new(self.samples()).order(seed, epoch),
-        };
-        self.batches(order, seed, epoch)
+        Batches::of(self.loader.epoch(seed, epoch))
     }
 
     /// The batches of a pass in the order asked for.
@@ -250,12 +255,40 @@ impl<B: Batch> DataLoader<B> {
     /// # Errors
     /// libtorch's own.
     pub(crate) fn pass(&self, order: Order) -> Result<Batches<B>> {
+        self.loader.pass(order).map(Batches::of)
+    }
+}
+
+impl Loader {
+    fn batches(&self) -> usize {
+        let samples = self
+            .sampler
+            .as_ref()
+            .map_or(self.source.samples(), |sampler| sampler.len());
+        match self.drop_last {
+            true => samples / self.batch_size,
+            false => samples.div_ceil(self.batch_size),
+        }
+    }
+
+    fn epoch(&self, seed: u64, epoch: u64) -> Loading {
+        let samples = self.source.samples();
+        let order = match &self.sampler {
+            Some(sampler) => sampler.order(seed, epoch),
+            None if self.shuffle => shuffled(samples, seed, epoch),
+            None => SequentialSampler::new(samples).order(seed, epoch),
+        };
+        self.loading(order, seed, epoch)
+    }
+
+    fn pass(&self, order: Order) -> Result<Loading> {
+        let samples = self.source.samples();
         let in_order = |seed| {
             let order = match &self.sampler {
                 Some(sampler) => sampler.order(seed, 0),
-                None => (0..self.samples()).collect(),
+                None => (0..samples).collect(),
             };
-            self.batches(order, seed, 0)
+            self.loading(order, seed, 0)
         };
         let shuffle = match order {
             Order::Own { seed, epoch } => return Ok(self.epoch(seed, epoch)),
@@ -267,17 +300,17 @@ impl<B: Batch> DataLoader<B> {
         if !self.shuffle || !shuffle || self.sampler.is_some() {
             return Ok(in_order(seed));
         }
-        let order = Kernels::load()?.permutation(self.samples() as i64, random::drawn()?)?;
+        let order = Kernels::load()?.permutation(samples as i64, random::drawn()?)?;
         let order = order.into_iter().map(|index| index as usize).collect();
-        Ok(self.batches(order, seed, 0))
+        Ok(self.loading(order, seed, 0))
     }
 
-    fn batches(&self, mut order: Vec<usize>, seed: u64, epoch: u64) -> Batches<B> {
+    fn loading(&self, mut order: Vec<usize>, seed: u64, epoch: u64) -> Loading {
         if self.drop_last {
             order.truncate(order.len() / self.batch_size * self.batch_size);
         }
-        let times = repeats(&order, self.samples());
-        Batches {
+        let times = repeats(&order, self.source.samples());
+        Loading {
             pass: Pass {
                 source: self.source.clone(),
                 order,
@@ -313,8 +346,8 @@ fn repeats(order: &[usize], samples: usize) -> Option<Vec<u64>> {
 }
 
 /// A pass over the data: what its batches are made of.
-pub(super) struct Pass<B> {
-    source: Arc<dyn Load<B>>,
+pub(super) struct Pass {
+    source: Arc<dyn Load>,
     order: Vec<usize>,
     times: Option<Vec<u64>>,
     batch_size: usize,
@@ -322,7 +355,7 @@ pub(super) struct Pass<B> {
     epoch: u64,
 }
 
-impl<B> Pass<B> {
+impl Pass {
     pub fn batches(&self) -> usize {
         self.order.len().div_ceil(self.batch_size)
     }
@@ -339,7 +372,7 @@ impl<B> Pass<B> {
         (from..to).map(draw).collect()
     }
 
-    pub fn source(&self) -> &Arc<dyn Load<B>> {
+    pub fn source(&self) -> &Arc<dyn Load> {
         &self.source
     }
 
@@ -347,7 +380,7 @@ impl<B> Pass<B> {
     ///
     /// # Errors
     /// When a sample cannot be loaded; the message names it.
-    fn load(&self, batch: usize) -> Result<B> {
+    fn load(&self, batch: usize) -> Result<Erased> {
         load(&*self.source, &self.draws(batch))
     }
 }
@@ -356,7 +389,7 @@ impl<B> Pass<B> {
 ///
 /// # Errors
 /// When a sample cannot be loaded, or there is none of such an index; the message names it.
-pub(super) fn load<B>(source: &dyn Load<B>, draws: &[Draw]) -> Result<B> {
+pub(super) fn load(source: &dyn Load, draws: &[Draw]) -> Result<Erased> {
     let samples = source.samples();
     match draws.iter().find(|draw| draw.index >= samples) {
         Some(draw) => Err(Error::new(
@@ -372,23 +405,79 @@ pub(super) fn load<B>(source: &dyn Load<B>, draws: &[Draw]) -> Result<B> {
 
 /// The batches of one epoch.
 pub struct Batches<B: Batch> {
-    pass: Pass<B>,
+    /// Behind a trait: what ends it is compiled here too.
+    loading: Box<dyn Under>,
+    batch: PhantomData<fn() -> B>,
+}
+
+/// A pass under way, for [`Batches`].
+trait Under: Send {
+    /// Leaves so many batches out, without loading them.
+    fn skip(&mut self, batches: u64);
+    /// The next batch.
+    fn next(&mut self) -> Option<Result<Erased>>;
+}
+
+/// A pass under way.
+struct Loading {
+    pass: Pass,
     at: usize,
     num_workers: usize,
     prefetch_factor: usize,
-    workers: Option<Workers<B>>,
+    workers: Option<Workers>,
 }
 
 impl<B: Batch> Batches<B> {
+    fn of(loading: Loading) -> Batches<B> {
+        Batches {
+            loading: Box::new(loading),
+            batch: PhantomData,
+        }
+    }
+
     /// Leaves so many batches out, without loading them.
     pub(crate) fn skip_batches(&mut self, batches: u64) {
+        self.loading.skip(batches);
+    }
+}
+
+impl<B: Batch> Iterator for Batches<B> {
+    type Item = Result<B>;
+
+    fn next(&mut self) -> Option<Result<B>> {
+        let batch = self.loading.next()?;
+        // The source of a `DataLoader<B>` makes batches of that type: see where they are made.
+        let typed = |batch: Erased| batch.downcast().map(|batch| *batch).map_err(|_| mixed_up());
+        Some(batch.and_then(typed))
+    }
+}
+
+fn mixed_up() -> Error {
+    Error::new(Kind::Data, "the loader made a batch of another type")
+}
+
+impl Under for Loading {
+    fn skip(&mut self, batches: u64) {
         let batches = usize::try_from(batches).unwrap_or(usize::MAX);
         self.at = self.at.saturating_add(batches).min(self.pass.batches());
     }
 
+    fn next(&mut self) -> Option<Result<Erased>> {
+        if self.at >= self.pass.batches() {
+            // The threads end with the last batch, not when someone lets go of this.
+            self.workers = None;
+            return None;
+        }
+        let batch = self.load();
+        self.at += 1;
+        Some(batch)
+    }
+}
+
+impl Loading {
     /// # Errors
     /// When a sample cannot be loaded, or there can be no more threads.
-    fn load(&mut self) -> Result<B> {
+    fn load(&mut self) -> Result<Erased> {
         if self.num_workers == 0 {
             return self.pass.load(self.at);
         }
@@ -403,20 +492,5 @@ impl<B: Batch> Batches<B> {
             }
         };
         workers.next(&self.pass, self.num_workers * self.prefetch_factor)
-    }
-}
-
-impl<B: Batch> Iterator for Batches<B> {
-    type Item = Result<B>;
-
-    fn next(&mut self) -> Option<Result<B>> {
-        if self.at >= self.pass.batches() {
-            // The threads end with the last batch, not when someone lets go of this.
-            self.workers = None;
-            return None;
-        }
-        let batch = self.load();
-        self.at += 1;
-        Some(batch)
     }
 }

@@ -1,10 +1,9 @@
 //! Threads that load batches ahead of who uses them. They take batches in order, and give them in order, however many they
 //! are; no more than a bound are loaded and not yet used. They end when this is dropped.
 
-use super::loader::{self, Load, Pass};
+use super::loader::{self, Erased, Load, Pass};
 use super::random::Draw;
 use super::threads;
-use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,25 +16,25 @@ struct Job {
     draws: Vec<Draw>,
 }
 
-pub(super) struct Workers<B: Batch> {
+pub(super) struct Workers {
     /// Taken away to end the threads.
     jobs: Option<Sender<Job>>,
-    loaded: Receiver<(usize, Result<B>)>,
+    loaded: Receiver<(usize, Result<Erased>)>,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     /// Loaded before their turn.
-    waiting: BTreeMap<usize, Result<B>>,
+    waiting: BTreeMap<usize, Result<Erased>>,
     /// The next batch to use, and the next to load.
     next: usize,
     sent: usize,
 }
 
-impl<B: Batch> Workers<B> {
+impl Workers {
     /// Starts so many threads for the batches from `first` on.
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub fn start(source: &Arc<dyn Load<B>>, threads: usize, first: usize) -> Result<Workers<B>> {
+    pub fn start(source: &Arc<dyn Load>, threads: usize, first: usize) -> Result<Workers> {
         let (jobs, todo) = channel();
         let (done, loaded) = channel();
         let mut workers = Workers {
@@ -69,7 +68,7 @@ impl<B: Batch> Workers<B> {
     ///
     /// # Errors
     /// When a sample of it cannot be loaded.
-    pub fn next(&mut self, pass: &Pass<B>, ahead: usize) -> Result<B> {
+    pub fn next(&mut self, pass: &Pass, ahead: usize) -> Result<Erased> {
         let gone = || Error::new(Kind::Data, "the loader's workers ended before their work");
         while self.sent < pass.batches() && self.sent < self.next.saturating_add(ahead.max(1)) {
             let job = Job {
@@ -91,7 +90,7 @@ impl<B: Batch> Workers<B> {
     }
 }
 
-impl<B: Batch> Drop for Workers<B> {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;
@@ -102,12 +101,7 @@ impl<B: Batch> Drop for Workers<B> {
     }
 }
 
-fn work<B: Batch>(
-    source: &dyn Load<B>,
-    todo: &Mutex<Receiver<Job>>,
-    done: &Sender<(usize, Result<B>)>,
-    stop: &AtomicBool,
-) {
+fn work(source: &dyn Load, todo: &Mutex<Receiver<Job>>, done: &Sender<(usize, Result<Erased>)>, stop: &AtomicBool) {
     threads::alone();
     loop {
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
