@@ -6,6 +6,7 @@ use crate::publish::{self, Parent};
 use crate::report::{Cell, Report};
 use lightcell_gpu::Torch;
 use lightcell_magics::{Call, FitCall, MagicError, ModelCall, Side};
+use lightcell_plot::Sort;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A part of a cell, by who has to do with it.
@@ -100,7 +101,8 @@ pub fn kernel_side(call: &Call, shared: &Arc<Shared>, parent: &Parent) -> Result
             Ok(())
         }
         "runs" => {
-            let sort = call.value("--sort");
+            let max = call.value("--mode") == Some("max");
+            let sort = call.value("--sort").map(|metric| Sort { metric, max });
             let shown = shared.board.show(sort, &shared.publisher, parent);
             shown.map_err(|error| Report::plain("MagicError", &error, None))
         }

@@ -5,7 +5,7 @@ use crate::now::Now;
 use crate::publish::{self, Parent, Publisher};
 use jupyter_protocol::{Media, MediaType};
 use lightcell_events::run::{self, RunEvent, Status};
-use lightcell_plot::{Chart, RunRecord, TaskRecord};
+use lightcell_plot::{Chart, RunRecord, Sort, TaskRecord};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ const FRAME: Duration = Duration::from_millis(200);
 
 /// So many runs that are over are kept for `%runs`.
 const KEPT: usize = 100;
+/// So many displays show a run as it goes on: its own, and the newest of `%runs`.
+const VIEWS: usize = 5;
 
 /// Listens to the run that goes on in the worker, if any.
 pub struct Runs {
@@ -46,11 +48,16 @@ impl Board {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The process that trained is gone.
+    pub fn lost(&self, publisher: &Publisher) {
+        self.lock().lost(publisher);
+    }
+
     /// `%runs`: all runs as a table, then the one that goes on, live, with all that it has shown so far; else the last one.
     ///
     /// # Errors
     /// When no run has the metric to sort by.
-    pub fn show(&self, sort: Option<&str>, publisher: &Publisher, parent: &Parent) -> Result<(), String> {
+    pub fn show(&self, sort: Option<Sort>, publisher: &Publisher, parent: &Parent) -> Result<(), String> {
         let mut board = self.lock();
         let board = &mut *board;
         let current = match &board.current {
@@ -257,17 +264,26 @@ impl Runs {
             console: self.console,
         };
         started.record.apply(event);
+        let mut board = self.board.lock();
+        // A run before it that has not said how it ended.
+        board.lost(&self.publisher);
         if shown {
             started.draw(&self.publisher, false);
         }
-        self.board.lock().current = Some(started);
+        board.current = Some(started);
     }
 
     /// The process that ran it is gone.
     pub fn lost(&mut self) {
         self.now.lock().fitting = false;
-        let mut board = self.board.lock();
-        if let Some(run) = &mut board.current {
+        self.board.lost(&self.publisher);
+    }
+}
+
+impl BoardState {
+    /// Nobody will say how the run ended.
+    fn lost(&mut self, publisher: &Publisher) {
+        if let Some(run) = &mut self.current {
             run.record.apply(&RunEvent::Finished {
                 run: String::new(),
                 status: Status::Failed,
@@ -277,12 +293,10 @@ impl Runs {
                 error: Some("the process that trained ended".to_owned()),
                 hint: None,
             });
-            board.end(&self.publisher);
+            self.end(publisher);
         }
     }
-}
 
-impl BoardState {
     /// The run is over: its last frame, and it joins the others.
     fn end(&mut self, publisher: &Publisher) {
         let Some(mut run) = self.current.take() else { return };
@@ -336,6 +350,9 @@ impl Run {
 
     /// Shows it in one place more, from its beginning on.
     fn attach(&mut self, publisher: &Publisher, parent: &Parent) {
+        if self.views.len() == VIEWS {
+            self.views.remove(1);
+        }
         let mut view = View::new(&self.name, Some(parent.clone()));
         view.send(self.frame(false), publisher);
         self.views.push(view);

@@ -63,7 +63,7 @@ fn runs_lists_what_was_trained_and_joins_what_trains() {
     );
     kernel.ok("%fit Net data --epochs 2 --seed 1");
     let beside = kernel.call(json!({
-        "op": "beside", "long": "%fit Net data --epochs 100000 --restart --seed 1", "when": "epoch 3/",
+        "op": "beside", "long": "%fit Net data --epochs 100000 --restart --seed 1", "when": "val_loss",
         "quick": "%runs --sort val_loss", "stop_after": 4,
     }));
     assert_eq!(
@@ -92,10 +92,10 @@ fn runs_lists_what_was_trained_and_joins_what_trains() {
     );
     // All it has shown so far, then live, and its last frame with the run's own.
     let text = |content: &Value| content["data"]["text/plain"].as_str().unwrap_or_default().to_owned();
+    let joined = text(shown[1]);
     assert!(
-        text(shown[1]).contains("epoch 3/") || text(shown[1]).contains("epoch 4/"),
-        "{}",
-        text(shown[1])
+        joined.contains("/100000") && joined.contains("val_loss") && !joined.contains("stopped"),
+        "{joined}"
     );
     let updates = of("quick", "update_display_data");
     assert!(updates.len() >= 4, "{}", updates.len());
@@ -110,6 +110,20 @@ fn runs_lists_what_was_trained_and_joins_what_trains() {
     assert_eq!(cell.all("display_data").len(), 2);
     assert!(cell.all("display_data")[1].to_string().contains("stopped: "));
     assert!(cell.all("update_display_data").is_empty());
+    // The whole worker is gone amid a run, and nobody takes over: the run is over too, and the next task is shown.
+    kernel.ok(&MODEL.replace("let loss =", "std::process::Command::new(\"kill\").args([\"-9\", &std::os::unix::process::parent_id().to_string()]).status().ok();\n        let loss ="));
+    let crash = kernel.err("%fit Net data --epochs 100000 --restart");
+    assert!(
+        crash.traceback().contains("all variables are lost"),
+        "{}",
+        crash.traceback()
+    );
+    let cell = kernel.ok("%runs");
+    let table = cell.all("display_data")[0]["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(table.contains("failed") && !table.contains("running"), "{table}");
     let error = kernel.err("%runs --sort accuracy");
     assert!(
         error.evalue().starts_with("no run has a metric `accuracy`: there are "),

@@ -14,6 +14,6 @@ mod task;
 mod view;
 
 pub use chart::{Chart, Curve, Tone};
-pub use listing::listing;
+pub use listing::{Sort, listing};
 pub use record::RunRecord;
 pub use task::TaskRecord;

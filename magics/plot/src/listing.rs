@@ -1,9 +1,17 @@
 //! Several runs as a table: what they were made with, and what came of them.
 
 use crate::record::RunRecord;
-use crate::view::{duration, escape, in_columns};
+use crate::view::{duration, html_table, in_columns};
 use lightcell_events::run::Status;
-use std::fmt::Write;
+
+/// An order of runs: by the last value of a metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Sort<'a> {
+    /// Its name, such as `val_loss`.
+    pub metric: &'a str,
+    /// The highest value first; else the lowest.
+    pub max: bool,
+}
 
 /// Runs as a table in words and as HTML, the newest last, or by a metric's last value. Runs have numbers from 1, in the order
 /// in which they began.
@@ -12,27 +20,31 @@ use std::fmt::Write;
 /// When no run has such a metric; the message names those there are.
 ///
 /// ```
-/// use lightcell_plot::{RunRecord, listing};
+/// use lightcell_plot::{RunRecord, Sort, listing};
 /// let (text, html) = listing(&[&RunRecord::default()], None)?;
 /// assert!(text.starts_with("run  status") && html.contains("<table"));
-/// assert!(listing(&[&RunRecord::default()], Some("val_loss")).is_err());
+/// assert!(listing(&[&RunRecord::default()], Some(Sort { metric: "val_loss", max: false })).is_err());
 /// # Ok::<(), String>(())
 /// ```
-pub fn listing(runs: &[&RunRecord], sort: Option<&str>) -> Result<(String, String), String> {
+pub fn listing(runs: &[&RunRecord], sort: Option<Sort>) -> Result<(String, String), String> {
     let mut names: Vec<&str> = runs.iter().flat_map(|run| run.names()).collect();
     names.sort_unstable();
     names.dedup();
     let mut numbered: Vec<(usize, &RunRecord)> = (1..).zip(runs.iter().copied()).collect();
-    if let Some(name) = sort {
-        if !names.contains(&name) {
+    if let Some(Sort { metric, max }) = sort {
+        if !names.contains(&metric) {
             let known = match names.is_empty() {
                 true => "no run has logged one yet".to_owned(),
                 false => format!("there are {}", names.join(", ")),
             };
-            return Err(format!("no run has a metric `{name}`: {known}"));
+            return Err(format!("no run has a metric `{metric}`: {known}"));
         }
         // Runs without it come last.
-        let value = |run: &RunRecord| run.last(name).unwrap_or(f64::INFINITY);
+        let value = |run: &RunRecord| match run.last(metric) {
+            Some(value) if max => -value,
+            Some(value) => value,
+            None => f64::INFINITY,
+        };
         numbered.sort_by(|a, b| value(a.1).total_cmp(&value(b.1)));
     }
     // What is wanted most first: a notebook cuts what is too wide.
@@ -69,26 +81,8 @@ pub fn listing(runs: &[&RunRecord], sort: Option<&str>) -> Result<(String, Strin
         rows.push(row);
     }
     let text = in_columns(&rows, |cell, width| format!("{cell:<width$}"));
-    Ok((text, html(&rows)))
-}
-
-fn html(rows: &[Vec<String>]) -> String {
-    let mut html = String::from(
-        "<div style=\"overflow-x:auto\"><table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">",
-    );
-    for (index, row) in rows.iter().enumerate() {
-        html.push_str("<tr>");
-        for cell in row {
-            let tag = if index == 0 { "th" } else { "td" };
-            let _ = write!(
-                html,
-                "<{tag} style=\"text-align:left;white-space:nowrap;padding:1px 10px;background:none\">{}</{tag}>",
-                escape(cell)
-            );
-        }
-        html.push_str("</tr>");
-    }
-    html + "</table></div>"
+    let html = html_table(&rows, "text-align:left;white-space:nowrap");
+    Ok((text, format!("<div style=\"overflow-x:auto\">{html}</div>")))
 }
 
 /// `lr=0.001 hidden=512`; values that are no plain ones are left out.
@@ -137,10 +131,22 @@ mod tests {
         assert!(lines[2].contains(&"running") && lines[2].contains(&"epoch 6"), "{text}");
         assert!(html.contains("a&lt;b") && !html.contains("<script"), "{html}");
         // The longer one has the lower loss.
-        let (text, _) = listing(&[&short, &long], Some("val_loss")).unwrap();
-        let numbers: Vec<char> = text.lines().skip(1).filter_map(|line| line.chars().next()).collect();
-        assert_eq!(numbers, ['2', '1']);
-        let error = listing(&[&short], Some("val_los")).unwrap_err();
+        let order = |metric, max| {
+            let (text, _) = listing(&[&short, &long], Some(Sort { metric, max })).unwrap();
+            text.lines()
+                .skip(1)
+                .filter_map(|line| line.chars().next())
+                .collect::<String>()
+        };
+        assert_eq!(
+            (order("val_loss", false), order("val_loss", true)),
+            ("21".into(), "12".into())
+        );
+        let wrong = Sort {
+            metric: "val_los",
+            max: false,
+        };
+        let error = listing(&[&short], Some(wrong)).unwrap_err();
         assert_eq!(
             error,
             "no run has a metric `val_los`: there are train_loss, val_acc, val_loss"
