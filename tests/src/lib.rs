@@ -5,6 +5,7 @@
 
 pub mod remote;
 pub mod slurm;
+pub mod wire;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};

@@ -1,6 +1,7 @@
 //! A machine to reach by ssh: this one, through an sshd of the test's own, with another home folder and a shell that
 //! greets. Nothing of the system's own ssh is touched.
 
+use crate::wire::Wire;
 use crate::{Scratch, home};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,17 @@ pub struct Sshd {
     pub port: u16,
 }
 
+/// How a machine differs from the usual one.
+#[derive(Default)]
+pub struct Machine<'a> {
+    /// Environment variables of its sessions.
+    pub env: &'a [(&'a str, &'a str)],
+    /// It is at the other end of this network.
+    pub wire: Option<&'a Wire>,
+    /// Its server forwards ports.
+    pub forwards: bool,
+}
+
 impl Sshd {
     /// Starts one.
     pub fn start(name: &str) -> Sshd {
@@ -29,18 +41,31 @@ impl Sshd {
 
     /// Starts one whose sessions have these environment variables.
     pub fn start_with(name: &str, env: &[(&str, &str)]) -> Sshd {
+        Sshd::start_as(
+            name,
+            &Machine {
+                env,
+                ..Machine::default()
+            },
+        )
+    }
+
+    /// Starts one that differs.
+    pub fn start_as(name: &str, machine: &Machine) -> Sshd {
         let scratch = Scratch::new(name);
         for _ in 0..5 {
             // sshd cannot draw a port itself; between drawing and binding somebody else may take it.
             let port = free_port();
-            if Sshd::try_start(&scratch.0, port, env) {
+            if Sshd::try_start(&scratch.0, port, machine) {
                 return Sshd { scratch, port };
             }
         }
         panic!("sshd does not start: {}", read(&scratch.0.join("log")));
     }
 
-    fn try_start(dir: &Path, port: u16, env: &[(&str, &str)]) -> bool {
+    fn try_start(dir: &Path, port: u16, machine: &Machine) -> bool {
+        let address = machine.wire.map_or("127.0.0.1", Wire::address);
+        let forwards = if machine.forwards { "yes" } else { "no" };
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
         for key in ["host", "id", "other"] {
@@ -66,14 +91,22 @@ impl Sshd {
         .unwrap();
         let d = dir.display();
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nPidFile {d}/pid\nAuthorizedKeysFile {d}/authorized_keys\n\
+            "Port {port}\nListenAddress {address}\nHostKey {d}/host\nPidFile {d}/pid\nAuthorizedKeysFile {d}/authorized_keys\n\
              AllowUsers {user}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\nAllowTcpForwarding no\nAllowStreamLocalForwarding no\nPrintMotd no\nUseDNS no\n\
+             PermitRootLogin prohibit-password\nAllowTcpForwarding {forwards}\nAllowStreamLocalForwarding no\nPrintMotd no\nUseDNS no\n\
              SetEnv HOME={d}/home PATH=/usr/local/bin:/usr/bin:/bin\n"
         );
-        let env: String = env.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        let env: String = machine
+            .env
+            .iter()
+            .map(|(name, value)| format!(" {name}={value}"))
+            .collect();
         std::fs::write(dir.join("sshd_config"), format!("{}{env}\n", config.trim_end())).unwrap();
-        let started = Command::new(SSHD)
+        let mut command = match machine.wire {
+            Some(wire) => wire.inside(SSHD),
+            None => Command::new(SSHD),
+        };
+        let started = command
             .arg("-f")
             .arg(dir.join("sshd_config"))
             .arg("-E")
@@ -86,12 +119,12 @@ impl Sshd {
         let key: Vec<&str> = key.split(' ').take(2).collect();
         std::fs::write(
             dir.join("known_hosts"),
-            format!("[127.0.0.1]:{port} {}\n", key.join(" ")),
+            format!("[{address}]:{port} {}\n", key.join(" ")),
         )
         .unwrap();
         let host = |name: &str, id: &str, known: &str| {
             format!(
-                "Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  IdentityFile {d}/{id}\n  IdentitiesOnly yes\n  \
+                "Host {name}\n  HostName {address}\n  Port {port}\n  User {user}\n  IdentityFile {d}/{id}\n  IdentitiesOnly yes\n  \
                  UserKnownHostsFile {d}/{known}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking ask\n  \
                  ControlMaster auto\n  ControlPath {d}/master-%C\n  ControlPersist yes\n"
             )
@@ -104,7 +137,7 @@ impl Sshd {
         std::fs::write(dir.join("ssh_config"), config.concat()).unwrap();
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
-            if dir.join("pid").exists() && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if dir.join("pid").exists() && std::net::TcpStream::connect((address, port)).is_ok() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -290,7 +323,8 @@ impl Chain {
 
 /// The folder of a kernel's sockets, as its process holds them.
 pub fn sockets_of(kernel: i32) -> PathBuf {
-    let unix = read(Path::new("/proc/net/unix"));
+    // As it sees them: a namespace has its own.
+    let unix = read(Path::new(&format!("/proc/{kernel}/net/unix")));
     let fds = std::fs::read_dir(format!("/proc/{kernel}/fd"))
         .expect("its descriptors")
         .flatten();

@@ -279,3 +279,58 @@ fn a_cell_says_what_its_job_waits_for() {
         !slurm.says("squeue", &["-h", "-o", "%j"]).contains("lightcell")
     });
 }
+
+#[test]
+fn a_kept_job_outlives_its_front_end() {
+    let slurm = Slurm::start("slurm-keep");
+    let jupyter = Scratch::new("slurm-keep-jupyter");
+    let said = add(
+        &jupyter.0,
+        &slurm,
+        &["job", "slurm://", "--cpus", "2", "--time", "15", "--keep", "1h"],
+    );
+    assert!(said.contains("✓ kernel      runs on "), "{said}");
+    let state = || {
+        let mut command = Command::new(home().join("bin/lightcell"));
+        command
+            .args(["remote", "kept", "job"])
+            .env("JUPYTER_DATA_DIR", &jupyter.0);
+        let out = command
+            .env("SLURM_CONF", slurm.config())
+            .output()
+            .expect("the command runs");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let kill = |pid: i32| {
+        let sent = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    };
+    let mut first = kernel(&jupyter.0, &slurm, "job");
+    let name = first
+        .ok("let v = 6 * 7;\nstd::env::var(\"SLURM_JOB_NAME\").unwrap()")
+        .value()
+        .trim_matches('"')
+        .to_owned();
+    // The line is lost: the launcher makes another one, and the next cell has the same variables.
+    let launcher = first.pid();
+    let line = processes().into_iter().find(|(_, parent, _)| *parent == launcher);
+    kill(line.expect("a line").0);
+    let cell = first.ok("v");
+    assert_eq!(cell.value(), "42");
+    let messages = json!(cell.messages).to_string();
+    assert!(messages.contains("is lost; the kernel there is kept"), "{messages}");
+    assert!(messages.contains("is there again"), "{messages}");
+    // The front end is gone: the job stays, and the next of that kernelspec has it.
+    let front_end = first.front_end();
+    std::mem::forget(first);
+    kill(front_end);
+    until("nobody is connected", || state().contains("nobody is connected"));
+    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), name);
+    let mut second = kernel(&jupyter.0, &slurm, "job");
+    assert_eq!(second.ok("v").value(), "42");
+    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), name);
+    // What ends it ends the job.
+    assert_eq!(second.call(json!({"op": "shutdown"}))["gone"], true);
+    nothing_is_left(&slurm, &name);
+    assert!(state().starts_with("no kernel of job is kept on "), "{}", state());
+}

@@ -38,6 +38,9 @@ pub struct Hello {
     /// The kept kernel that it was connected to, and wants again.
     #[serde(default)]
     pub attach: Option<String>,
+    /// How many of its messages have arrived here: what was on its way when the line was cut is sent again.
+    #[serde(default)]
+    pub received: u64,
 }
 
 /// How far the kernel's start is, as long as it waits for something.
@@ -57,6 +60,9 @@ pub struct Running {
     /// Under which name it is kept when the front end goes; `None`: it is not.
     #[serde(default)]
     pub kept: Option<String>,
+    /// To a launcher that is there again: how many of its messages have arrived. `None`: counting begins anew.
+    #[serde(default)]
+    pub received: Option<u64>,
 }
 
 /// Something is wrong, and what to do about it.
@@ -227,6 +233,7 @@ mod tests {
                 version: "1".into(),
                 key: "k".into(),
                 attach: None,
+                received: 0,
             }),
             Frame::Beat,
             Frame::Message(

@@ -7,13 +7,14 @@ use crate::frame::{Channel, Frame, Hello, Problem, Running};
 use crate::kept::{self, Record, span};
 use crate::kernel::Sockets;
 use crate::link::{self, Event};
+use crate::log::Log;
 use crate::sign::{self, Field};
 use crate::transfer::Move;
 use crate::{kernel, plug, serve};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -112,9 +113,14 @@ struct Client {
     cell: Option<Bytes>,
     /// Displays of former front ends that this one has seen.
     displays: HashSet<String>,
-    /// What each message of iopub counts for at the kernel's side.
-    under_way: VecDeque<i64>,
+    /// How many of its messages have arrived.
+    received: u64,
+    /// What it was sent and has not seen for sure.
+    sent: Log,
 }
+
+/// What is left of a launcher, for when it is there again: sessions, newest cell, how much has arrived here and there.
+type Former = (HashSet<String>, Option<Bytes>, u64, Log);
 
 struct Keeper {
     home: PathBuf,
@@ -134,7 +140,7 @@ struct Keeper {
     backlog: Backlog,
     client: Option<Client>,
     /// Sessions and newest cell of the one that was here last.
-    former: (HashSet<String>, Option<Bytes>),
+    former: Former,
     /// They have said nothing yet.
     guests: HashMap<u64, Client>,
     next: u64,
@@ -228,7 +234,8 @@ impl Keeper {
             sessions: HashSet::new(),
             cell: None,
             displays: HashSet::new(),
-            under_way: VecDeque::new(),
+            received: 0,
+            sent: Log::default(),
         };
         // It takes no place yet: some only look whether anybody is here.
         self.guests.insert(number, guest);
@@ -248,10 +255,10 @@ impl Keeper {
         let _ = client.stream.shutdown(std::net::Shutdown::Both);
         client.to.close(Duration::ZERO);
         self.to.send(Frame::Move(Move::Gone));
-        for size in client.under_way.drain(..) {
+        for size in client.sent.take_sizes() {
             self.credit(size);
         }
-        self.former = (client.sessions, client.cell);
+        self.former = (client.sessions, client.cell, client.received, client.sent);
         self.record.until = Some(kept::now() + self.record.limit);
         self.warned = false;
         let _ = self.record.write(&self.home);
@@ -281,10 +288,15 @@ impl Keeper {
         }
         match event {
             Event::Frame(Frame::End) => return true,
-            Event::Frame(Frame::Message(channel, parts)) => self.give(channel, parts),
+            Event::Frame(Frame::Message(channel, parts)) => {
+                if let Some(client) = &mut self.client {
+                    client.received += 1;
+                }
+                self.give(channel, parts);
+            }
             Event::Frame(Frame::Credit(_)) => {
-                let size = self.client.as_mut().and_then(|client| client.under_way.pop_front());
-                self.credit(size.unwrap_or(0));
+                let size = self.client.as_mut().map_or(0, |client| client.sent.arrived());
+                self.credit(size);
             }
             Event::Frame(frame) => self.to.send(frame),
             Event::Closed(_) | Event::Silent => self.leave_off(),
@@ -294,7 +306,7 @@ impl Keeper {
 
     /// A launcher comes. Only the one that is here already, and whose line was cut, takes its own place.
     fn welcome(&mut self, guest: Client, hello: Hello) {
-        if self.client.is_some() && hello.attach.as_ref() != Some(&self.record.id) {
+        if self.client.is_some() && !self.was_here(&hello) {
             guest.to.send(Frame::Failed(Problem::new(
                 format!("the kernel that is kept on {} has a front end", serve::machine()),
                 "restart the kernel: there will be another one",
@@ -308,16 +320,22 @@ impl Keeper {
         self.greet(hello);
     }
 
+    /// Whether it is the one that is, or was last, here.
+    fn was_here(&self, hello: &Hello) -> bool {
+        let fingerprint = sign::fingerprint(&hello.key);
+        hello.attach.as_ref() == Some(&self.record.id) && fingerprint == self.record.fingerprint
+    }
+
     /// A launcher's first word.
     fn greet(&mut self, hello: Hello) {
-        let again = hello.attach.as_ref() == Some(&self.record.id);
+        let again = self.was_here(&hello);
         self.record.until = None;
         self.record.fingerprint = sign::fingerprint(&hello.key);
         let _ = self.record.write(&self.home);
         if let Some(client) = &mut self.client {
             client.key = hello.key;
             if again {
-                (client.sessions, client.cell) = std::mem::take(&mut self.former);
+                (client.sessions, client.cell, client.received, client.sent) = std::mem::take(&mut self.former);
             }
         }
         if !self.greeted {
@@ -326,6 +344,7 @@ impl Keeper {
                 version: hello.version,
                 key: self.key.clone(),
                 attach: None,
+                received: 0,
             }));
             if let Some(word) = kept::take_word(&self.home, &self.record.name) {
                 self.tell(Frame::Note(format!(
@@ -354,10 +373,17 @@ impl Keeper {
         }
         if let Some(mut running) = self.ready.clone() {
             running.kept = Some(self.record.id.clone());
+            running.received = self.client.as_ref().filter(|_| again).map(|client| client.received);
             self.tell(Frame::Ready(running));
         }
         if again {
             // The same front end: as if nothing had been between.
+            if let Some(client) = &mut self.client {
+                client.sent.drop_first(hello.received);
+                for sent in client.sent.after(0) {
+                    client.to.send(Frame::Message(sent.channel, sent.parts.clone()));
+                }
+            }
             self.say_lost();
             for (channel, parts) in self.backlog.take() {
                 self.pass(channel, parts, 0);
@@ -488,9 +514,7 @@ impl Keeper {
     fn pass(&mut self, channel: Channel, mut parts: Vec<Bytes>, size: i64) {
         let Some(client) = &mut self.client else { return };
         sign::sign(&mut parts, &client.key);
-        if channel == Channel::Iopub {
-            client.under_way.push_back(size);
-        }
+        client.sent.push(channel, parts.clone(), size);
         client.to.send(Frame::Message(channel, parts));
     }
 

@@ -11,6 +11,7 @@ use crate::answer::{self, Report};
 use crate::frame::{Channel, Frame, Problem};
 use crate::front::{Front, Request};
 use crate::link::{self, Event};
+use crate::log::Log;
 use crate::transfer::{self, Move, Transfers};
 use crate::words;
 use anyhow::{Context, Result, bail};
@@ -110,6 +111,10 @@ struct Launcher {
     kept: Option<String>,
     /// The line is cut; the kernel goes on there.
     cut: bool,
+    /// How many messages of a kept kernel have arrived.
+    received: u64,
+    /// What a kept kernel was sent: it may be on its way when the line is cut.
+    sent: Log,
     /// Files that a cell wants here or there.
     transfers: Transfers,
 }
@@ -152,6 +157,8 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
         ending: false,
         kept: None,
         cut: false,
+        received: 0,
+        sent: Log::default(),
     };
     if let Err(error) = &line {
         let problem = Problem::new(
@@ -210,7 +217,7 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
                 }
             }
             () = &mut again, if is_cut => {
-                line = connect(options, &info.key, launcher.kept.as_deref());
+                line = connect(options, &info.key, launcher.kept.as_deref().map(|id| (id, launcher.received)));
                 if let Ok(line) = &line {
                     launcher.to = line.to.clone();
                     launcher.transfers = Transfers::new(line.to.clone());
@@ -270,6 +277,10 @@ impl Launcher {
     fn give(&mut self, request: Request) {
         if matches!(request.message.content, Content::ExecuteRequest(_)) {
             self.cells.push(request.message);
+        }
+        if self.kept.is_some() {
+            self.sent.push(request.channel, request.parts.clone(), 0);
+            self.sent.forget_old();
         }
         self.to.send(Frame::Message(request.channel, request.parts));
     }
@@ -371,6 +382,7 @@ impl Launcher {
     async fn event(&mut self, event: Event, line: Option<&mut Line>) -> Then {
         match event {
             Event::Frame(Frame::Message(channel, parts)) => {
+                self.received += 1;
                 if channel == Channel::Shell
                     && let Some(id) = parent_of(&parts)
                 {
@@ -393,6 +405,15 @@ impl Launcher {
                 if std::mem::take(&mut self.cut) {
                     let text = format!("the connection to {} is there again", self.options.host);
                     self.say(&text).await;
+                    match running.received {
+                        Some(received) => {
+                            for sent in self.sent.after(received) {
+                                self.to.send(Frame::Message(sent.channel, sent.parts.clone()));
+                            }
+                        }
+                        // Another front end was there in between.
+                        None => (self.sent, self.received) = (Log::default(), 0),
+                    }
                 }
                 for request in std::mem::take(&mut self.pending) {
                     self.give(request);

@@ -19,6 +19,7 @@ mod kept;
 mod kernel;
 mod launch;
 mod link;
+mod log;
 mod plug;
 mod queue;
 mod serve;

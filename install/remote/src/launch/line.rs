@@ -26,8 +26,8 @@ pub struct Line {
     pub from: mpsc::Receiver<Event>,
 }
 
-/// Starts the command; `attach` names the kept kernel that it is to reach again. On the main thread, whose end is the process's: the command is told of it.
-pub fn connect(options: &Options, key: &str, attach: Option<&str>) -> Result<Line> {
+/// Starts the command; `attach` names the kept kernel that it is to reach again, and how many of its messages are here. On the main thread, whose end is the process's: the command is told of it.
+pub fn connect(options: &Options, key: &str, attach: Option<(&str, u64)>) -> Result<Line> {
     use std::os::unix::process::CommandExt;
     let mark = format!("lightcell-{}", kernel::random()?);
     let mut words = options.command.iter().map(|word| word.replace(MARK, &mark));
@@ -59,7 +59,8 @@ pub fn connect(options: &Options, key: &str, attach: Option<&str>) -> Result<Lin
     to.send(Frame::Hello(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         key: key.to_owned(),
-        attach: attach.map(str::to_owned),
+        attach: attach.map(|(name, _)| name.to_owned()),
+        received: attach.map_or(0, |(_, received)| received),
     }));
     Ok(Line {
         child,
