@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 22] = [
+const PARTS: [&str; 23] = [
     "bin",
     "src",
     "libtorch",
@@ -20,6 +20,7 @@ const PARTS: [&str; 22] = [
     "tools",
     "store",
     "sessions",
+    "kept",
     "cache",
     "jupyter",
     "logs",

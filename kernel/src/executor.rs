@@ -73,6 +73,8 @@ pub struct Shared {
     pub boards: crate::tensorboard::Boards,
     /// Completes while a cell runs.
     pub understudy: Understudy,
+    /// Files that are carried between here and the user's machine.
+    pub transfers: crate::transfer::Transfers,
     /// What was typed.
     pub history: std::sync::Mutex<crate::history::History>,
 }

@@ -35,6 +35,7 @@ mod settings;
 mod stdin;
 mod stubs;
 mod tensorboard;
+mod transfer;
 mod turn;
 mod understudy;
 mod words;
@@ -116,9 +117,15 @@ fn serve(source: &Source) -> Result<ExitCode> {
         .spawn(move || executor::run(executor, ground.map_err(|error| format!("{error:#}")), received))
         .context("cannot start a thread")?;
     let (ended, end) = tokio::sync::oneshot::channel();
-    let watched = source.clone();
+    if *source == Source::Stdin {
+        shared.transfers.carry();
+    }
+    let (watched, told_of) = (source.clone(), shared.clone());
     std::thread::spawn(move || {
-        connection::wait_for_end(&watched);
+        connection::wait_for_end(&watched, |word| match word {
+            connection::Word::Leave => tracing::info!("the end is near: {}", told_of.now.leave()),
+            connection::Word::Other(line) => told_of.transfers.heard(line),
+        });
         let _ = ended.send(());
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -167,6 +174,7 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         devices: Default::default(),
         boards: Default::default(),
         understudy: Default::default(),
+        transfers: Default::default(),
         history: std::sync::Mutex::new(history),
     };
     (

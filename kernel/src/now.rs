@@ -144,6 +144,23 @@ impl Now {
         }
     }
 
+    /// The kernel ends soon: a run that goes on writes a checkpoint and stops. Returns what it did, for the log.
+    pub fn leave(&self) -> &'static str {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Running(pid) if state.fitting => {
+                state.stopping = true;
+                let value = libc::sigval {
+                    sival_ptr: lightcell_events::LEAVE as usize as *mut libc::c_void,
+                };
+                // SAFETY: a plain call; the pid was reported by our own worker.
+                unsafe { libc::sigqueue(pid, libc::SIGINT, value) };
+                "the run writes a checkpoint"
+            }
+            _ => "no run to be kept",
+        }
+    }
+
     fn stop_build(&self) {
         loop {
             {

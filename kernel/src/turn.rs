@@ -4,6 +4,7 @@ use crate::executor::Executor;
 use crate::magic;
 use crate::report::Report;
 use crate::settings;
+use crate::transfer::Wrong;
 use crate::words;
 use jupyter_protocol::messaging::Payload;
 use lightcell_ipynb::dependency;
@@ -105,6 +106,18 @@ impl Executor {
                 let rows: Vec<String> = self.named().iter().map(|(name, kind)| row(name, kind)).collect();
                 self.code(&format!("{MAGICS}::whos(&[{}]);", rows.join(", ")), count, cell)
             }
+            "upload" | "download" => self.transfer(call.name == "upload", text).map_err(|why| match why {
+                Wrong::Stopped => Wrong::stopped(),
+                Wrong::Usage => {
+                    let message = format!("%{} needs one name, or two", call.name);
+                    wrong(call, "", message, call.magic().usage, count, cell)
+                }
+                Wrong::Failed(message) => {
+                    let hint =
+                        "paths here are relative to the folder of the notebook, there to the current folder, see %cd";
+                    wrong(call, text, message, hint, count, cell)
+                }
+            }),
             other => Err(Report::plain(
                 "MagicError",
                 &format!("%{other} cannot stand here"),

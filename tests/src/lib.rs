@@ -5,6 +5,7 @@
 
 pub mod remote;
 pub mod slurm;
+pub mod wire;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -87,6 +88,8 @@ pub struct Kernel {
     driver: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
+    /// Seconds from its start to ready.
+    pub start: f64,
 }
 
 /// What a cell gave.
@@ -121,9 +124,15 @@ impl Kernel {
         let mut driver = command.spawn().expect("the driver starts");
         let to = driver.stdin.take().expect("piped");
         let from = BufReader::new(driver.stdout.take().expect("piped"));
-        let mut kernel = Kernel { driver, to, from };
+        let mut kernel = Kernel {
+            driver,
+            to,
+            from,
+            start: 0.0,
+        };
         let hello = kernel.read();
         assert_eq!(hello["ready"], true, "the kernel starts: {hello}");
+        kernel.start = hello["seconds"].as_f64().unwrap_or_default();
         kernel
     }
 

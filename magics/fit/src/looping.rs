@@ -209,6 +209,9 @@ impl Loop<'_> {
     /// The run from its first hook to its last.
     fn whole(&mut self) -> Result<Status> {
         let outcome = self.all();
+        if matches!(outcome, Ok(Status::Stopped)) && self.reporter.leaving() {
+            self.write_before_the_end();
+        }
         self.state.store.mode.set_training(false);
         let ended = self.bare_hook(Hook::FitEnd, Stage::Train);
         let outcome = outcome.and_then(|status| ended.map(|()| status));

@@ -171,6 +171,16 @@ pub const TABLE: &[Magic] = &[
         ],
     },
     Magic {
+        name: "download",
+        summary: "bring a file from the machine of the kernel",
+        usage: "%download REMOTE [LOCAL]",
+        about: "To the machine of the front end, as %upload in the other direction. Without LOCAL the file keeps its name, in the notebook's folder.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
+    Magic {
         name: "env",
         summary: "show or set environment variables",
         usage: "%env [NAME[=VALUE]]",
@@ -340,6 +350,16 @@ pub const TABLE: &[Magic] = &[
             .or(&["-n"]),
             flag("--runs", Kind::Count, "runs").or(&["-r"]).by_default("7"),
         ],
+    },
+    Magic {
+        name: "upload",
+        summary: "bring a file to the machine of the kernel",
+        usage: "%upload LOCAL [REMOTE]",
+        about: "From the machine of the front end, over the kernel's own connection, with progress; its SHA-256 is checked, and a transfer that is stopped leaves no half file. LOCAL is relative to the notebook's folder, REMOTE to the current folder (see %cd); without REMOTE the file keeps its name. Where both are one machine, it is copied.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
     },
     models::VALIDATE,
     Magic {

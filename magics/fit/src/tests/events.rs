@@ -22,6 +22,7 @@ pub(super) fn notebook(press: impl Fn(&RunEvent) -> bool + 'static) -> (Outside,
         Outside {
             emit: Box::new(emit),
             stop: Box::new(move || stop.get()),
+            leave: Box::new(|| false),
         },
         events,
     )
