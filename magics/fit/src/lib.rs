@@ -17,6 +17,7 @@ mod evaluation;
 mod figures;
 mod fit;
 mod flow;
+mod gpu_free;
 mod history;
 #[cfg(feature = "image")]
 mod image_folder;

@@ -4,6 +4,7 @@ use crate::chart::{encode, legend, number, register_font, transparent};
 use base64::Engine;
 use lightcell_events::figure::{Content, Figure, Pixels, Series};
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::fmt::Write;
@@ -24,6 +25,7 @@ const PALETTE: [RGBColor; 6] = [
 const HEAD: u32 = 30;
 
 type Area<'a, B> = DrawingArea<B, Shift>;
+type Axes<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// Pixels and where they are put: left, top, width, height.
@@ -93,10 +95,10 @@ impl<'a> Picture<'a> {
                 rgba.push(255);
             }
             let data = base64::engine::general_purpose::STANDARD.encode(encode((pixels.width, pixels.height), &rgba));
-            let _ = write!(
+            let _ = writeln!(
                 images,
                 "<image x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" preserveAspectRatio=\"none\" \
-                 style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{data}\"/>\n"
+                 style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{data}\"/>"
             );
         }
         // For screen readers, and so that the picture shrinks with its column. Pixels lie below what is drawn.
@@ -360,14 +362,7 @@ impl<'a> Picture<'a> {
         above: i32,
         x: std::ops::Range<f64>,
         y: std::ops::Range<f64>,
-    ) -> Result<
-        ChartContext<
-            'b,
-            B,
-            Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
-        >,
-        DrawingAreaErrorKind<B::ErrorType>,
-    > {
+    ) -> Result<Axes<'b, B>, DrawingAreaErrorKind<B::ErrorType>> {
         let text = (FONT, 13).into_font().color(&GREY);
         let mut chart = ChartBuilder::on(root)
             .margin(8)

@@ -10,12 +10,14 @@
 mod chart;
 mod figure;
 mod listing;
+mod overlay;
 mod record;
 mod task;
 mod view;
 
 pub use chart::{Chart, Curve, Tone};
 pub use figure::Picture;
-pub use listing::{Sort, listing};
+pub use listing::{Listed, Sort, listing};
+pub use overlay::{Numbered, Overlay, main_metric, overlay};
 pub use record::RunRecord;
 pub use task::TaskRecord;

@@ -20,6 +20,7 @@ fn run(updates: u64) -> RunRecord {
         val_batches: 5,
         parameters: 1_250_000,
         hparams: serde_json::json!({"hidden": 256, "lr": 1e-3}),
+        log_dir: None,
     });
     // Numbers as random as those of a run: a linear congruence.
     let mut seed = 1u64;
