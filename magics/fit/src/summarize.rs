@@ -202,11 +202,11 @@ fn recorded(store: &Store, x: &Tensor, run: &dyn Fn(&Tensor) -> Tensor) -> Resul
         let within = format!("{}.", row.name);
         let mine = |layer: &str| layer == row.name || layer.starts_with(&within);
         let calls_within = || calls.iter().filter(|call| layer_of(call).is_some_and(mine));
-        let own = calls.iter().filter(|call| layer_of(call) == Some(row.name.as_str()));
+        let mut own = calls.iter().filter(|call| layer_of(call) == Some(row.name.as_str()));
         LayerSummary {
             name: row.name.clone(),
             class: row.class.clone(),
-            output: own.last().map(|call| call.output.clone()).unwrap_or_default(),
+            output: own.next_back().map(|call| call.output.clone()).unwrap_or_default(),
             parameters: row.parameters,
             multiply_adds: calls_within().map(|call| call.multiply_adds).sum(),
         }
