@@ -308,7 +308,7 @@ impl<'a> Picture<'a> {
             let colour = PALETTE[at % PALETTE.len()].to_rgba();
             (cut(&series.name, 36), colour)
         });
-        let above = legend(root, named.collect(), self.head())?;
+        let above = legend(root, named.collect(), self.head(), (62, 13))?;
         let mut chart = self.mesh(root, above, x0..x1, y0..y1)?;
         if diagonal {
             let line = [(0.0, 0.0), (1.0, 1.0)];
