@@ -13,7 +13,7 @@ const GREY: RGBColor = RGBColor(136, 136, 136);
 const RED: RGBColor = RGBColor(214, 69, 65);
 const FONT: &str = "sans-serif";
 /// Mid-tones that are told apart by most who see fewer colours.
-const PALETTE: [RGBColor; 6] = [
+pub(crate) const PALETTE: [RGBColor; 6] = [
     RGBColor(52, 128, 206),
     RGBColor(226, 122, 46),
     RGBColor(46, 158, 98),
@@ -310,7 +310,7 @@ impl<'a> Picture<'a> {
             let colour = PALETTE[at % PALETTE.len()].to_rgba();
             (cut(&series.name, 36), colour)
         });
-        let above = legend(root, named.collect(), self.head())?;
+        let above = legend(root, named.collect(), self.head(), (62, 13))?;
         let mut chart = self.mesh(root, above, x0..x1, y0..y1)?;
         if diagonal {
             let line = [(0.0, 0.0), (1.0, 1.0)];

@@ -46,6 +46,8 @@ fn run(updates: u64) -> RunRecord {
                 ("train_loss", fall + 0.1),
                 ("val_loss", fall + 0.15 * (1.0 + noise())),
                 ("val_acc", 0.97 - fall / 3.0),
+                ("train_acc", 0.98 - fall / 3.0),
+                ("f1", 0.9 - fall / 4.0),
                 ("lr", 1e-3 * (1.0 - x)),
             ];
             record.apply(&RunEvent::Epoch {
