@@ -1,0 +1,12 @@
+//! Parquet and Arrow files as tables and datasets of the training library. A crate of its own, as what it stands on takes
+//! long to compile.
+//!
+//! Read are Parquet files (uncompressed, Snappy, gzip, LZ4, Zstandard) and Arrow's file format, which pandas calls Feather.
+//! Which of the two a file is stands in its first bytes.
+
+mod columns;
+mod dataset;
+mod file;
+
+pub use dataset::{ArrowDataset, RowGroupSampler};
+pub use file::{read_arrow, read_arrow_columns};
