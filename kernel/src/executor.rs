@@ -13,6 +13,7 @@ use crate::now::{Now, Phase, Said};
 use crate::prepass;
 use crate::publish::{self, Parent, Publisher};
 use crate::report::Report;
+use crate::runs::Board;
 use crate::session::Session;
 use crate::stdin::Stdin;
 use crate::understudy::Understudy;
@@ -64,6 +65,8 @@ pub struct Shared {
     pub received: AtomicU64,
     /// Crates that a cell's `:dep` compiles.
     pub adding: std::sync::Mutex<Adding>,
+    /// The runs of this kernel.
+    pub board: Arc<Board>,
     /// Completes while a cell runs.
     pub understudy: Understudy,
     /// What was typed.
@@ -208,7 +211,13 @@ fn start(
 
 fn engine(shared: &Arc<Shared>, ground: &Ground, store: &std::path::Path) -> anyhow::Result<(Engine, Listener)> {
     let (link, command) = Link::new(&ground.home, &ground.rustc, &ground.session.path)?;
-    let listener = Listener::start(link, shared.now.clone(), shared.publisher.clone(), shared.stdin.clone());
+    let listener = Listener::start(
+        link,
+        shared.now.clone(),
+        shared.publisher.clone(),
+        shared.stdin.clone(),
+        shared.board.clone(),
+    );
     let begun = std::time::Instant::now();
     let mut engine = Engine::start(command)?;
     tracing::info!("evcxr started in {:?}", begun.elapsed());

@@ -3,7 +3,7 @@
 use crate::now::{Now, Phase};
 use crate::publish::{self, Publisher};
 use crate::report::Panic;
-use crate::runs::Runs;
+use crate::runs::{Board, Runs};
 use crate::stdin::Stdin;
 use crate::worker::{Incoming, Link, Reader};
 use jupyter_protocol::messaging::ClearOutput;
@@ -27,11 +27,11 @@ pub struct Listener {
 
 impl Listener {
     /// Starts it.
-    pub fn start(link: Arc<Link>, now: Arc<Now>, publisher: Publisher, stdin: Stdin) -> Listener {
+    pub fn start(link: Arc<Link>, now: Arc<Now>, publisher: Publisher, stdin: Stdin, board: Arc<Board>) -> Listener {
         let (seen, marks) = mpsc::channel();
         let ears = Ears {
             reader: Reader::new(link.clone()),
-            runs: Runs::new(publisher.clone(), now.clone()),
+            runs: Runs::new(publisher.clone(), now.clone(), board),
             link: link.clone(),
             now,
             publisher,

@@ -6,6 +6,7 @@ use crate::publish::{self, Parent};
 use crate::report::{Cell, Report};
 use lightcell_gpu::Torch;
 use lightcell_magics::{Call, FitCall, MagicError, ModelCall, Side};
+use lightcell_plot::Sort;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A part of a cell, by who has to do with it.
@@ -98,6 +99,12 @@ pub fn kernel_side(call: &Call, shared: &Arc<Shared>, parent: &Parent) -> Result
                 .publisher
                 .display(publish::text(lightcell_magics::lsmagic()), None, Some(parent));
             Ok(())
+        }
+        "runs" => {
+            let max = call.value("--mode") == Some("max");
+            let sort = call.value("--sort").map(|metric| Sort { metric, max });
+            let shown = shared.board.show(sort, &shared.publisher, parent);
+            shown.map_err(|error| Report::plain("MagicError", &error, None))
         }
         other => Err(Report::plain(
             "MagicError",

@@ -158,6 +158,7 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         count: 0.into(),
         received: 0.into(),
         adding: Default::default(),
+        board: Default::default(),
         understudy: Default::default(),
         history: std::sync::Mutex::new(history),
     };

@@ -2,11 +2,12 @@
 //! second, the last frame always.
 
 use crate::now::Now;
-use crate::publish::{Parent, Publisher};
+use crate::publish::{self, Parent, Publisher};
 use jupyter_protocol::{Media, MediaType};
 use lightcell_events::run::{self, RunEvent, Status};
-use lightcell_plot::{RunRecord, TaskRecord};
-use std::sync::Arc;
+use lightcell_plot::{Chart, RunRecord, Sort, TaskRecord};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Width and height of a chart.
@@ -15,13 +16,73 @@ const SIZE: (u32, u32) = (640, 320);
 /// Shortest time between two frames.
 const FRAME: Duration = Duration::from_millis(200);
 
-/// The run that goes on in the worker, if any.
+/// So many runs that are over are kept for `%runs`.
+const KEPT: usize = 100;
+/// So many displays show a run as it goes on: its own, and the newest of `%runs`.
+const VIEWS: usize = 5;
+
+/// Listens to the run that goes on in the worker, if any.
 pub struct Runs {
     publisher: Publisher,
     now: Arc<Now>,
-    current: Option<Run>,
+    board: Arc<Board>,
     /// The front end shows a display once and never changes it.
     console: bool,
+}
+
+/// The runs of this kernel, for all who show them.
+#[derive(Default)]
+pub struct Board {
+    runs: Mutex<BoardState>,
+}
+
+#[derive(Default)]
+struct BoardState {
+    current: Option<Run>,
+    /// Oldest first.
+    past: VecDeque<RunRecord>,
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, BoardState> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process that trained is gone.
+    pub fn lost(&self, publisher: &Publisher) {
+        self.lock().lost(publisher);
+    }
+
+    /// `%runs`: all runs as a table, then the one that goes on, live, with all that it has shown so far; else the last one.
+    ///
+    /// # Errors
+    /// When no run has the metric to sort by.
+    pub fn show(&self, sort: Option<Sort>, publisher: &Publisher, parent: &Parent) -> Result<(), String> {
+        let mut board = self.lock();
+        let board = &mut *board;
+        let current = match &board.current {
+            Some(Run {
+                record: Record::Run(record),
+                ..
+            }) => Some(&**record),
+            _ => None,
+        };
+        let all: Vec<&RunRecord> = board.past.iter().chain(current).collect();
+        let Some(newest) = all.last() else {
+            let none = "no runs yet; `%fit MODEL DATA` makes one";
+            publisher.display(publish::text(none), None, Some(parent));
+            return Ok(());
+        };
+        let (text, html) = lightcell_plot::listing(&all, sort)?;
+        publisher.display(publish::text_html(text, html), None, Some(parent));
+        if board.current.is_none() {
+            publisher.display(frame_of_run(newest, true), None, Some(parent));
+        }
+        if let Some(run) = board.current.as_mut().filter(|run| run.is_run() && !run.console) {
+            run.attach(publisher, parent);
+        }
+        Ok(())
+    }
 }
 
 /// Whether Jupyter's console has started this kernel: it passes over changes of a display.
@@ -46,8 +107,8 @@ struct Run {
     /// Its name.
     name: String,
     record: Record,
-    display: String,
-    parent: Option<Parent>,
+    /// Where it is shown: in its own cell, and where `%runs` was run meanwhile.
+    views: Vec<View>,
     begun: Instant,
     /// When the last frame was sent; none before the first.
     drawn: Option<Instant>,
@@ -57,25 +118,53 @@ struct Run {
     console: bool,
 }
 
+/// A display of a run.
+struct View {
+    id: String,
+    parent: Option<Parent>,
+    /// Whether its first frame was sent.
+    shown: bool,
+}
+
+impl View {
+    fn new(run: &str, parent: Option<Parent>) -> View {
+        let request = parent.as_ref().map(|p| p.header.msg_id.as_str()).unwrap_or_default();
+        View {
+            id: format!("lightcell-run-{run}-{request}"),
+            parent,
+            shown: false,
+        }
+    }
+
+    fn send(&mut self, media: Media, publisher: &Publisher) {
+        let parent = self.parent.as_ref();
+        match self.shown {
+            true => publisher.update(media, &self.id, parent),
+            false => publisher.display(media, Some(&self.id), parent),
+        }
+        self.shown = true;
+    }
+}
+
 enum Record {
-    Run(RunRecord),
-    Task(TaskRecord),
+    Run(Box<RunRecord>),
+    Task(Box<TaskRecord>),
 }
 
 impl Runs {
     /// No run.
-    pub fn new(publisher: Publisher, now: Arc<Now>) -> Runs {
+    pub fn new(publisher: Publisher, now: Arc<Now>, board: Arc<Board>) -> Runs {
         Runs {
             publisher,
             now,
-            current: None,
+            board,
             console: started_by_console(),
         }
     }
 
     /// Milliseconds until a frame is due; -1 when none is.
     pub fn timeout(&self) -> i32 {
-        match &self.current {
+        match &self.board.lock().current {
             Some(run) if run.changed => run.wait().as_millis() as i32 + 1,
             _ => -1,
         }
@@ -83,7 +172,7 @@ impl Runs {
 
     /// Draws when a frame is due.
     pub fn tick(&mut self) {
-        if let Some(run) = &mut self.current
+        if let Some(run) = &mut self.board.lock().current
             && run.changed
             && run.wait().is_zero()
         {
@@ -114,7 +203,8 @@ impl Runs {
         }
         // A test within a run has events of its own, which are not the run's.
         let is_current = |run: &Run| event.run() == run.name || event.run().is_empty();
-        if let Some(run) = self.current.as_mut().filter(|run| is_current(run)) {
+        let mut board = self.board.lock();
+        if let Some(run) = board.current.as_mut().filter(|run| is_current(run)) {
             run.record.apply(&event);
             run.changed = true;
         }
@@ -122,10 +212,13 @@ impl Runs {
             status, error, hint, ..
         } = &event
         {
-            let over = self.current.as_ref().is_none_or(is_current);
+            let over = board.current.as_ref().is_none_or(is_current);
             let mut state = self.now.lock();
             state.fitting &= !over;
-            let is_run = self.current.as_ref().is_some_and(|run| run.is_run() && is_current(run));
+            let is_run = board
+                .current
+                .as_ref()
+                .is_some_and(|run| run.is_run() && is_current(run));
             if *status == Status::Failed && (error.is_some() || is_run) {
                 state.said.run_failed = Some((
                     error.clone().unwrap_or_else(|| "the run failed".to_owned()),
@@ -133,10 +226,11 @@ impl Runs {
                 ));
             }
             drop(state);
-            if over && let Some(mut run) = self.current.take() {
-                run.end(&self.publisher);
+            if over {
+                board.end(&self.publisher);
             }
         }
+        drop(board);
         self.tick();
     }
 
@@ -150,21 +244,19 @@ impl Runs {
             self.publisher.stream(true, &text, self.now.parent().as_ref());
         }
         let (record, shown) = match event {
-            RunEvent::TaskStarted { .. } if self.current.is_some() => return,
-            RunEvent::TaskStarted { shown, .. } => (Record::Task(TaskRecord::default()), *shown),
-            _ => (Record::Run(RunRecord::default()), true),
+            RunEvent::TaskStarted { .. } if self.board.lock().current.is_some() => return,
+            RunEvent::TaskStarted { shown, .. } => (Record::Task(Box::default()), *shown),
+            _ => (Record::Run(Box::default()), true),
         };
         let mut state = self.now.lock();
         state.fitting = true;
         state.stopping = false;
         let parent = state.parent.clone();
         drop(state);
-        let request = parent.as_ref().map(|p| p.header.msg_id.as_str()).unwrap_or_default();
         let mut started = Run {
             name: event.run().to_owned(),
             record,
-            display: format!("lightcell-run-{}-{request}", event.run()),
-            parent,
+            views: vec![View::new(event.run(), parent)],
             begun: Instant::now(),
             drawn: None,
             shown,
@@ -172,16 +264,26 @@ impl Runs {
             console: self.console,
         };
         started.record.apply(event);
+        let mut board = self.board.lock();
+        // A run before it that has not said how it ended.
+        board.lost(&self.publisher);
         if shown {
             started.draw(&self.publisher, false);
         }
-        self.current = Some(started);
+        board.current = Some(started);
     }
 
     /// The process that ran it is gone.
     pub fn lost(&mut self) {
         self.now.lock().fitting = false;
-        if let Some(mut run) = self.current.take() {
+        self.board.lost(&self.publisher);
+    }
+}
+
+impl BoardState {
+    /// Nobody will say how the run ended.
+    fn lost(&mut self, publisher: &Publisher) {
+        if let Some(run) = &mut self.current {
             run.record.apply(&RunEvent::Finished {
                 run: String::new(),
                 status: Status::Failed,
@@ -191,7 +293,20 @@ impl Runs {
                 error: Some("the process that trained ended".to_owned()),
                 hint: None,
             });
-            run.end(&self.publisher);
+            self.end(publisher);
+        }
+    }
+
+    /// The run is over: its last frame, and it joins the others.
+    fn end(&mut self, publisher: &Publisher) {
+        let Some(mut run) = self.current.take() else { return };
+        run.end(publisher);
+        if let Record::Run(mut record) = run.record {
+            record.compact();
+            if self.past.len() == KEPT {
+                self.past.pop_front();
+            }
+            self.past.push_back(*record);
         }
     }
 }
@@ -233,9 +348,19 @@ impl Run {
         }
     }
 
+    /// Shows it in one place more, from its beginning on.
+    fn attach(&mut self, publisher: &Publisher, parent: &Parent) {
+        if self.views.len() == VIEWS {
+            self.views.remove(1);
+        }
+        let mut view = View::new(&self.name, Some(parent.clone()));
+        view.send(self.frame(false), publisher);
+        self.views.push(view);
+    }
+
     fn draw(&mut self, publisher: &Publisher, last: bool) {
-        let parent = self.parent.as_ref();
         if self.console {
+            let parent = self.views.first().and_then(|view| view.parent.as_ref());
             let text = self.record.text();
             if last {
                 // Over the bar, for good.
@@ -245,32 +370,40 @@ impl Run {
                 let bar = text.lines().nth(1).unwrap_or_default();
                 publisher.stream(false, &format!("\r{bar}\x1b[K"), parent);
             }
-        } else if self.drawn.is_some() {
-            publisher.update(self.frame(last), &self.display, parent);
         } else {
-            publisher.display(self.frame(last), Some(&self.display), parent);
+            let frame = self.frame(last);
+            for view in &mut self.views {
+                view.send(frame.clone(), publisher);
+            }
         }
         self.drawn = Some(Instant::now());
         self.changed = false;
     }
 
-    /// PNG and SVG beside the HTML, for front ends that draw no HTML; the PNG, which costs most, in the last frame.
     fn frame(&self, last: bool) -> Media {
-        use base64::Engine;
-        let (text, html, chart) = match &self.record {
-            Record::Run(record) => (record.text(), record.html(), Some(record.chart())),
-            Record::Task(record) => (record.text(), record.html(), record.chart()),
-        };
-        let mut content = vec![MediaType::Plain(text), MediaType::Html(html)];
-        if let Some(chart) = chart {
-            content.push(MediaType::Svg(chart.svg(SIZE)));
-            if last {
-                let png = base64::engine::general_purpose::STANDARD.encode(chart.png(SIZE));
-                content.push(MediaType::Png(png));
-            }
+        match &self.record {
+            Record::Run(record) => frame_of_run(record, last),
+            Record::Task(record) => frame(record.text(), record.html(), record.chart(), last),
         }
-        Media::new(content)
     }
+}
+
+fn frame_of_run(record: &RunRecord, last: bool) -> Media {
+    frame(record.text(), record.html(), Some(record.chart()), last)
+}
+
+/// PNG and SVG beside the HTML, for front ends that draw no HTML; the PNG, which costs most, in the last frame.
+fn frame(text: String, html: String, chart: Option<Chart>, last: bool) -> Media {
+    use base64::Engine;
+    let mut content = vec![MediaType::Plain(text), MediaType::Html(html)];
+    if let Some(chart) = chart {
+        content.push(MediaType::Svg(chart.svg(SIZE)));
+        if last {
+            let png = base64::engine::general_purpose::STANDARD.encode(chart.png(SIZE));
+            content.push(MediaType::Png(png));
+        }
+    }
+    Media::new(content)
 }
 
 #[cfg(test)]

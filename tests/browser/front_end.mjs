@@ -66,19 +66,25 @@ export class FrontEnd {
   async type(code) {
     await this.page.evaluate(() => document.activeElement?.blur?.());
     const before = await this.page.evaluate(() => window.jupyterapp.shell.currentWidget.content.widgets.length);
-    await this.page.locator('.jp-Notebook-footer').click();
-    // On a busy machine the new cell comes later than the click returns; the name stays with it when others follow.
+    // On a busy machine the new cell comes later than the click returns, and a notebook that is being laid out may miss the
+    // click. The name stays with the cell when others follow.
     const name = `typed-${this.count++}`;
-    await this.page.waitForFunction(
-      ([before, name]) => {
-        const { content } = window.jupyterapp.shell.currentWidget;
-        const cell = content.widgets.at(-1);
-        if (content.widgets.length !== before + 1 || content.activeCell !== cell || !cell.isAttached) return false;
-        cell.node.setAttribute('data-typed', name);
-        return true;
-      },
-      [before, name],
-    );
+    const there = ([before, name]) => {
+      const { content } = window.jupyterapp.shell.currentWidget;
+      const cell = content.widgets.at(-1);
+      if (content.widgets.length <= before || content.activeCell !== cell || !cell.isAttached) return false;
+      cell.node.setAttribute('data-typed', name);
+      return true;
+    };
+    for (const end = Date.now() + LIMIT; ; ) {
+      await this.page.locator('.jp-Notebook-footer').click();
+      try {
+        await this.page.waitForFunction(there, [before, name], { timeout: 20_000 });
+        break;
+      } catch (error) {
+        if (Date.now() > end) throw error;
+      }
+    }
     const cell = this.page.locator(`[data-typed="${name}"]`);
     await cell.locator('.cm-content').click();
     // Typed keys would be completed with closing brackets.

@@ -97,8 +97,14 @@ try {
     await page.reload();
     await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').filter({ visible: true }).first().waitFor();
     await front.state('busy');
+    // The page has lost what the run showed; from here on it is there again, and goes on.
+    const joined = await front.type('%runs');
+    await front.run();
+    await front.frames(joined, 3);
+    await joined.scrollIntoViewIfNeeded();
     await front.shot('reloaded');
     await front.stop();
+    await joined.locator('.jp-OutputArea-output', { hasText: /stopped: \d/ }).waitFor();
     await front.idle();
     await front.result('!fit.step_losses.is_empty()', 'true');
 

@@ -115,9 +115,10 @@ class Driver:
         return {"replies": [self.reply(msg_id) for msg_id in ids]}
 
     def beside(self, op):
-        """Runs `long`, and once a text of it has appeared `quick` beside it: the order in which messages came."""
+        """Runs `long`, and once a text of it has appeared `quick` beside it: the order in which messages came. With
+        `stop_after`, presses stop once so many updates of quick's displays have come."""
         first = self.client.execute(op["long"])
-        order, second, sent = [], None, None
+        order, second, sent, updates = [], None, None, 0
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             message = self.client.get_iopub_msg(timeout=LIMIT)
@@ -128,6 +129,10 @@ class Driver:
                 order.append([who, kind, state, content])
                 if who == "quick" and state == "idle":
                     took = time.monotonic() - sent
+                if who == "quick" and kind == "update_display_data":
+                    updates += 1
+                    if updates == op.get("stop_after"):
+                        self.stop()
                 if who == "long" and state == "idle":
                     break
             if second is None and op["when"] in json.dumps(content):

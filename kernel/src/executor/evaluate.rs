@@ -144,6 +144,11 @@ impl Executor {
         }
         let result = self.engine.eval(rust);
         self.listener.sync();
+        // Nobody took over, so nobody has said how a run of that process ended.
+        if matches!(result, Err(Failure::Died(_) | Failure::Broken(_))) {
+            self.shared.board.lost(&self.shared.publisher);
+            self.shared.now.lock().fitting = false;
+        }
         let said = {
             let mut state = self.shared.now.lock();
             state.phase = Phase::Idle;

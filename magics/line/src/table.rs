@@ -242,6 +242,28 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    Magic {
+        name: "runs",
+        summary: "list the runs, and show the one that goes on",
+        usage: "%runs [--sort METRIC [--mode max]]",
+        about: "The runs of %fit since the kernel's start, with their hyperparameters, their last metrics, time, device and status; below it the run that goes on, with all it has shown so far and then live, else the last one. It answers while a cell trains: after the page was closed or reloaded, run it in any cell.",
+        side: Side::Kernel,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[
+            flag(
+                "--sort",
+                Kind::Text,
+                "by the last value of this metric, the lowest first",
+            ),
+            flag(
+                "--mode",
+                Kind::OneOf(&["min", "max"]),
+                "with max, --sort puts the highest first; min",
+            )
+            .needs(&["--sort"]),
+        ],
+    },
     models::SCALE_BATCH_SIZE,
     models::TEST,
     Magic {

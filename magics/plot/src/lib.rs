@@ -8,10 +8,12 @@
 //! Knows neither Jupyter nor libtorch.
 
 mod chart;
+mod listing;
 mod record;
 mod task;
 mod view;
 
 pub use chart::{Chart, Curve, Tone};
+pub use listing::{Sort, listing};
 pub use record::RunRecord;
 pub use task::TaskRecord;

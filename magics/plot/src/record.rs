@@ -14,6 +14,7 @@ pub struct RunRecord {
     pub(crate) model: String,
     pub(crate) device: String,
     pub(crate) parameters: u64,
+    pub(crate) hparams: serde_json::Value,
     pub(crate) first_epoch: u64,
     pub(crate) max_epochs: u64,
     pub(crate) epochs: Vec<Epoch>,
@@ -66,6 +67,7 @@ impl RunRecord {
                 first_epoch,
                 max_epochs,
                 parameters,
+                hparams,
                 ..
             } => {
                 *self = RunRecord {
@@ -74,6 +76,7 @@ impl RunRecord {
                     first_epoch: *first_epoch,
                     max_epochs: *max_epochs,
                     parameters: *parameters,
+                    hparams: hparams.clone(),
                     stride: 1,
                     ..RunRecord::default()
                 };
@@ -150,6 +153,20 @@ impl RunRecord {
             });
             self.stride = self.stride.max(1) * 2;
         }
+    }
+
+    /// Keeps of the steps what is drawn: for a run that is over.
+    pub fn compact(&mut self) {
+        self.steps = thin(&self.steps);
+    }
+
+    /// The newest value of a metric.
+    pub(crate) fn last(&self, name: &str) -> Option<f64> {
+        self.epochs
+            .iter()
+            .rev()
+            .find_map(|epoch| epoch.metrics.get(name))
+            .copied()
     }
 
     /// Names of all metrics of finished epochs.

@@ -38,20 +38,7 @@ impl RunRecord {
         );
         html.push_str(&self.svg());
         if let Some(table) = self.table() {
-            html.push_str("<table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">");
-            for (index, row) in table.iter().enumerate() {
-                html.push_str("<tr>");
-                for cell in row {
-                    let tag = if index == 0 { "th" } else { "td" };
-                    let _ = write!(
-                        html,
-                        "<{tag} style=\"text-align:right;padding:1px 10px;background:none\">{}</{tag}>",
-                        escape(cell)
-                    );
-                }
-                html.push_str("</tr>");
-            }
-            html.push_str("</table>");
+            html.push_str(&html_table(&table, "text-align:right"));
         }
         for (level, note) in &self.notes {
             let head = if *level == Level::Warning {
@@ -211,6 +198,24 @@ impl RunRecord {
         }
         Some(rows)
     }
+}
+
+/// Rows as a table of HTML, the first of them its head; `style` is each cell's.
+pub(crate) fn html_table(rows: &[Vec<String>], style: &str) -> String {
+    let mut html = String::from("<table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">");
+    for (index, row) in rows.iter().enumerate() {
+        html.push_str("<tr>");
+        for cell in row {
+            let tag = if index == 0 { "th" } else { "td" };
+            let text = escape(cell);
+            let _ = write!(
+                html,
+                "<{tag} style=\"{style};padding:1px 10px;background:none\">{text}</{tag}>"
+            );
+        }
+        html.push_str("</tr>");
+    }
+    html + "</table>"
 }
 
 /// Rows as lines of text whose columns stand below each other; `pad` makes a cell as wide as its column.
