@@ -14,6 +14,10 @@ pub const CRATES: [(&str, &str, &str); 2] = [
     ("lightcell-cell", "lightcell_cell", "kernel/cell"),
 ];
 
+/// Crates of ours that a cell may ask for by name, and the folders of their sources. They are compiled like any other crate
+/// that `%dep` names, but stand on the training library that is there.
+pub const EXTRAS: [(&str, &str); 1] = [("lightcell-parquet", "magics/parquet")];
+
 /// Name of the folder in the installation.
 pub const FOLDER: &str = "stubs";
 
@@ -68,6 +72,48 @@ pub fn write(home: &Home, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A `:dep` line for one of [`EXTRAS`], with where it is; any other as it is. The crate's manifest here names the stub where
+/// its own names the training library's sources: with these, its tables would be of other types than those of the cells.
+pub fn located(home: &Home, rustc: &Rustc, line: &str) -> Result<String> {
+    let name = line
+        .strip_prefix(":dep ")
+        .and_then(|rest| rest.split(['=', ' ']).next());
+    let Some((name, part)) = EXTRAS.into_iter().find(|(extra, _)| Some(*extra) == name) else {
+        return Ok(line.to_owned());
+    };
+    let (stubs, sources) = (folder(home, rustc)?, home.setup.src.join(part));
+    let manifest = sources.join("Cargo.toml");
+    let own = std::fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let to = stubs.join(name);
+    std::fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+    let file = to.join("Cargo.toml");
+    let text = on_stub(name, &own, &sources, &stubs);
+    // Written only when it is another: cargo compiles what has a new date.
+    if std::fs::read_to_string(&file).ok().as_ref() != Some(&text) {
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(format!(":dep {name} = {{ path = {:?} }}\n", to.to_string_lossy()))
+}
+
+/// The manifest of one of [`EXTRAS`] with the stub in the place of the training library.
+fn on_stub(name: &str, own: &str, sources: &Path, stubs: &Path) -> String {
+    let mut text = format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\npath = {:?}\n\n[workspace]\n\n[dependencies]\n",
+        sources.join("src/lib.rs").to_string_lossy()
+    );
+    let dependencies = own.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    for line in dependencies.take_while(|line| !line.starts_with('[')) {
+        match line.starts_with("lightcell = ") {
+            true => {
+                let stub = stubs.join("lightcell");
+                text.push_str(&format!("lightcell = {{ path = {:?} }}\n", stub.to_string_lossy()));
+            }
+            false => text.push_str(&format!("{line}\n")),
+        }
+    }
+    text
+}
+
 /// A manifest with the crates themselves in the place of their stubs, for the analyser; `None` when it has no stubs.
 pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
     let mut changed = false;
@@ -76,7 +122,8 @@ pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
         .lines()
         .filter(|line| !line.starts_with(crate::libraries::NAME));
     let lines = named.map(|line| {
-        for (name, _, folder) in CRATES {
+        let ours = CRATES.into_iter().map(|(name, _, folder)| (name, folder));
+        for (name, folder) in ours.chain(EXTRAS) {
             let is_stub = line.contains(&format!("/{FOLDER}/")) && line.contains(&format!("/{name}\""));
             if is_stub && let Some((before, _)) = line.split_once("path") {
                 changed = true;
@@ -92,6 +139,43 @@ pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crate_of_ours_stands_on_the_stub() {
+        let own = "[package]\nname = \"lightcell-parquet\"\n\n[dependencies]\nparquet = \"60\"\n\
+                   lightcell = { path = \"../fit\" }\n\n[dev-dependencies]\nother = \"1\"\n";
+        let text = on_stub(
+            "lightcell-parquet",
+            own,
+            Path::new("/h/src/magics/parquet"),
+            Path::new("/h/stubs/0a"),
+        );
+        assert!(text.contains("path = \"/h/src/magics/parquet/src/lib.rs\"\n"), "{text}");
+        assert!(
+            text.ends_with("[dependencies]\nparquet = \"60\"\nlightcell = { path = \"/h/stubs/0a/lightcell\" }\n\n"),
+            "{text}"
+        );
+        // Each is there, and named as its manifest names it.
+        for (name, folder) in EXTRAS {
+            let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .join(folder)
+                .join("Cargo.toml");
+            let own = std::fs::read_to_string(manifest).unwrap();
+            assert!(
+                own.contains(&format!("name = \"{name}\"\n")) && own.contains("\nlightcell = "),
+                "{own}"
+            );
+        }
+        assert_eq!(
+            revealed(
+                "lightcell-parquet = { path = \"/h/stubs/0a/lightcell-parquet\" }\n",
+                Path::new("/h/src")
+            )
+            .unwrap(),
+            "lightcell-parquet = { path = \"/h/src/magics/parquet\" }\n"
+        );
+    }
 
     #[test]
     fn the_analyser_sees_what_is_behind_a_stub() {
