@@ -332,7 +332,11 @@ fn has_foreign(session: &Path, own: &Path) -> bool {
     let stubs = own.with_file_name(crate::stubs::FOLDER);
     let ours = [own.to_string_lossy(), stubs.to_string_lossy()];
     // They lie beside the stubs, but bring crates that take time to compile.
-    let is_extra = |line: &str| crate::stubs::EXTRAS.iter().any(|(name, _)| line.starts_with(name));
+    let is_extra = |line: &str| {
+        lightcell_ipynb::project::EXTRAS
+            .iter()
+            .any(|(name, _)| line.starts_with(name))
+    };
     let dependencies = manifest
         .lines()
         .skip_while(|line| line.trim() != "[dependencies]")

@@ -6,6 +6,7 @@
 
 use crate::home::{Home, Rustc};
 use anyhow::{Context, Result};
+use lightcell_ipynb::project::EXTRAS;
 use std::path::{Path, PathBuf};
 
 /// A crate, what it is behind its stub, and the folder of its sources.
@@ -13,10 +14,6 @@ pub const CRATES: [(&str, &str, &str); 2] = [
     ("lightcell", "lightcell", "magics/fit"),
     ("lightcell-cell", "lightcell_cell", "kernel/cell"),
 ];
-
-/// Crates of ours that a cell may ask for by name, and the folders of their sources. They are compiled like any other crate
-/// that `%dep` names, but stand on the training library that is there.
-pub const EXTRAS: [(&str, &str); 1] = [("lightcell-parquet", "magics/parquet")];
 
 /// Name of the folder in the installation.
 pub const FOLDER: &str = "stubs";
@@ -72,27 +69,50 @@ pub fn write(home: &Home, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A `:dep` line for one of [`EXTRAS`], with where it is; any other as it is. The crate's manifest here names the stub where
-/// its own names the training library's sources: with these, its tables would be of other types than those of the cells.
-pub fn located(home: &Home, rustc: &Rustc, line: &str) -> Result<String> {
-    let name = line
-        .strip_prefix(":dep ")
-        .and_then(|rest| rest.split(['=', ' ']).next());
-    let Some((name, part)) = EXTRAS.into_iter().find(|(extra, _)| Some(*extra) == name) else {
-        return Ok(line.to_owned());
-    };
-    let (stubs, sources) = (folder(home, rustc)?, home.setup.src.join(part));
+/// A cell's text with where the crates of ours are that it asks for ([`EXTRAS`]); `None` when it asks for none.
+///
+/// Such a crate's manifest here names the stub where its own names the training library's sources: with these, its tables
+/// would be of other types than those of the cells.
+pub fn located(home: &Home, rustc: &Rustc, cell: &str) -> Result<Option<String>> {
+    let mut found = false;
+    let mut text = String::with_capacity(cell.len());
+    for line in cell.split_inclusive('\n') {
+        match extra(line) {
+            Some((name, part)) => {
+                found = true;
+                let path = write_extra(name, &home.setup.src.join(part), &folder(home, rustc)?)?;
+                text.push_str(&format!(":dep {name} = {{ path = {:?} }}\n", path.to_string_lossy()));
+            }
+            None => text.push_str(line),
+        }
+    }
+    Ok(found.then_some(text))
+}
+
+/// The crate of ours that a `:dep` line asks for. One that says where its own is means another.
+fn extra(line: &str) -> Option<(&'static str, &'static str)> {
+    let rest = line.trim_end().strip_prefix(":dep ")?;
+    let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+    let elsewhere = ["path", "git"].iter().any(|key| value.contains(key));
+    let of = EXTRAS.into_iter().find(|(extra, _)| *extra == name.trim());
+    of.filter(|_| !elsewhere)
+}
+
+fn write_extra(name: &str, sources: &Path, stubs: &Path) -> Result<PathBuf> {
     let manifest = sources.join("Cargo.toml");
     let own = std::fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     let to = stubs.join(name);
     std::fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
     let file = to.join("Cargo.toml");
-    let text = on_stub(name, &own, &sources, &stubs);
-    // Written only when it is another: cargo compiles what has a new date.
+    let text = on_stub(name, &own, sources, stubs);
+    // Written only when it is another: cargo compiles what has a new date. Beside and renamed: another kernel may read it.
     if std::fs::read_to_string(&file).ok().as_ref() != Some(&text) {
-        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        let beside = to.join(format!(".{}", std::process::id()));
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, &file))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(format!(":dep {name} = {{ path = {:?} }}\n", to.to_string_lossy()))
+    Ok(to)
 }
 
 /// The manifest of one of [`EXTRAS`] with the stub in the place of the training library.
@@ -166,6 +186,16 @@ mod tests {
                 own.contains(&format!("name = \"{name}\"\n")) && own.contains("\nlightcell = "),
                 "{own}"
             );
+        }
+        for (line, found) in [
+            (":dep lightcell-parquet\n", true),
+            (":dep lightcell-image = \"*\"", true),
+            (":dep lightcell-image = { version = \"*\" }\n", true),
+            (":dep lightcell-image = { path = \"../mine\" }\n", false),
+            (":dep lightcell-images\n", false),
+            ("let a = 1;", false),
+        ] {
+            assert_eq!(extra(line).is_some(), found, "{line}");
         }
         assert_eq!(
             revealed(

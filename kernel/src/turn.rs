@@ -14,17 +14,6 @@ use std::path::PathBuf;
 const MAGICS: &str = "lightcell_cell::magics";
 
 impl Executor {
-    /// A `:dep` line that also finds the crates of ours.
-    fn located(&self, line: &str) -> Result<String, Report> {
-        crate::stubs::located(&self.ground.home, &self.ground.rustc, line).map_err(|error| {
-            Report::plain(
-                "SetupError",
-                &format!("{error:#}"),
-                Some("`lightcell setup` repairs the installation"),
-            )
-        })
-    }
-
     /// Does what a magic says.
     pub(crate) fn in_turn(
         &mut self,
@@ -64,10 +53,7 @@ impl Executor {
                 self.say(&said);
                 Ok(())
             }
-            "dep" => {
-                let code = self.located(&dependency(call))?;
-                self.code(&code, count, cell)
-            }
+            "dep" => self.code(&dependency(call), count, cell),
             "export" => self.export(call, text, count, cell),
             "history" => {
                 let cells = self.cells.iter().filter(|(number, _)| *number < count);

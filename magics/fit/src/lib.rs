@@ -17,8 +17,6 @@ mod evaluation;
 mod fit;
 mod flow;
 mod history;
-#[cfg(feature = "image")]
-mod image_folder;
 mod interchange;
 mod layers;
 mod log_dir;
@@ -65,8 +63,6 @@ pub use evaluation::Evaluation;
 pub use fit::Fit;
 pub use flow::{Eager, Flow, FlowModule};
 pub use history::{EpochRecord, History};
-#[cfg(feature = "image")]
-pub use image_folder::{ImageFolder, read_image};
 pub use interchange::ScriptModule;
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
@@ -103,8 +99,6 @@ pub mod prelude {
     };
     pub use crate::datasets;
     pub use crate::hparams;
-    #[cfg(feature = "image")]
-    pub use crate::image_folder::{ImageFolder, read_image};
     pub use crate::layers::*;
     pub use crate::metrics::{self, Metric};
     pub use crate::preprocessing::{OneHotEncoder, StandardScaler};

@@ -37,8 +37,12 @@ const CRATES: [&str; 7] = [
     "magics/program",
     "magics/torch",
 ];
-/// Crates of ours that come along when a cell asks for them.
-const EXTRAS: [(&str, &str); 1] = [("lightcell-parquet", "magics/parquet")];
+/// Parts of the library that take long to compile, each a crate that a cell asks for by name (`%dep lightcell-image`), and the
+/// folders of their sources. They come along when a cell asks for them.
+pub const EXTRAS: [(&str, &str); 2] = [
+    ("lightcell-image", "magics/image"),
+    ("lightcell-parquet", "magics/parquet"),
+];
 /// Their folder in the project.
 const CARRIED: &str = "lightcell";
 /// A file that the cells name is copied up to this size.

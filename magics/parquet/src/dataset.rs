@@ -111,8 +111,10 @@ impl ArrowDataset {
                 None => Slot::default(),
             };
             kept.push_back((part, slot.clone()));
-            let bytes = |part: usize| (self.parts.begins[part + 1] - self.parts.begins[part]) * self.width() * 4;
-            let mut all: usize = kept.iter().map(|(part, _)| bytes(*part)).sum();
+            let rows = |part: usize| self.parts.begins[part + 1] - self.parts.begins[part];
+            let bytes = |part: usize| rows(part).saturating_mul(self.width() * 4);
+            let sizes = kept.iter().map(|(part, _)| bytes(*part));
+            let mut all = sizes.fold(0, usize::saturating_add);
             while all > self.keep && kept.len() > 1 {
                 all -= kept.pop_front().map_or(0, |(part, _)| bytes(part));
             }
@@ -131,6 +133,16 @@ impl ArrowDataset {
         let (rows, width) = (self.parts.begins[part + 1] - self.parts.begins[part], self.width());
         let all: Vec<usize> = (0..width).collect();
         let batches = self.parts.read(part, &all)?;
+        let other = |found: usize| {
+            let path = self.parts.path.display();
+            let what = format!("{path}: part {} has {found} rows, not {rows}", part + 1);
+            Error::new(ErrorKind::Data, what).hint("did the file change since it was opened?")
+        };
+        // Before there is memory for them: a damaged file may say anything.
+        let found: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+        if found != rows {
+            return Err(other(found));
+        }
         let mut numbers = vec![f32::NAN; rows * width];
         for column in 0..width {
             let mut builder = Builder::new(columns::kind(&self.parts.schema, column)?);
@@ -144,9 +156,7 @@ impl ArrowDataset {
                 Column::Text(_) => Vec::new(),
             };
             if values.len() != rows {
-                let path = self.parts.path.display();
-                let what = format!("{path}: part {} has {} rows, not {rows}", part + 1, values.len());
-                return Err(Error::new(ErrorKind::Data, what).hint("did the file change since it was opened?"));
+                return Err(other(values.len()));
             }
             for (row, value) in values.into_iter().enumerate() {
                 numbers[row * width + column] = value;

@@ -1,6 +1,6 @@
 //! Files in parts: row groups of Parquet, record batches of Arrow.
 
-use crate::columns;
+use crate::{columns, sizes};
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::FileReader;
 use arrow_schema::Schema;
@@ -86,18 +86,13 @@ impl Parts {
     }
 
     fn arrow(path: &Path) -> Result<Parts> {
+        // Before the reader, which already decodes dictionaries.
+        let rows = sizes::rows(&open(path)?).map_err(|what| fault(path, what))?;
         let reader = FileReader::try_new(BufReader::new(open(path)?), None).map_err(|error| fault(path, error))?;
-        let schema = reader.schema().as_ref().clone();
-        // How many rows a batch has stands in the batch: nothing else is known without reading.
-        let mut rows = Vec::new();
-        let counted = FileReader::try_new(BufReader::new(open(path)?), Some(Vec::new()));
-        for batch in counted.map_err(|error| fault(path, error))? {
-            rows.push(batch.map_err(|error| fault(path, error))?.num_rows());
-        }
         Ok(Parts {
             path: path.to_owned(),
             format: Format::Arrow,
-            schema,
+            schema: reader.schema().as_ref().clone(),
             begins: begins(rows.into_iter()),
         })
     }
@@ -159,7 +154,7 @@ fn begins(rows: impl Iterator<Item = usize>) -> Vec<usize> {
     let mut begins = vec![0];
     let mut all = 0;
     for rows in rows {
-        all += rows;
+        all = rows.saturating_add(all);
         begins.push(all);
     }
     begins

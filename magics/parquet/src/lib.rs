@@ -7,6 +7,7 @@
 mod columns;
 mod dataset;
 mod file;
+mod sizes;
 
 pub use dataset::{ArrowDataset, RowGroupSampler};
 pub use file::{read_arrow, read_arrow_columns};

@@ -149,8 +149,7 @@ fn a_gap_is_named_with_file_row_and_column() {
     );
 }
 
-/// Files with bytes changed or cut (Arrow's cut only: how long a buffer is that is compressed stands before it, and arrow-ipc
-/// asks the system for as much, whatever it says): a table or an error of one line that names the file, never a panic.
+/// Files with bytes changed or cut: a table or an error of one line that names the file, never a panic.
 #[test]
 fn damaged_files_are_errors() {
     let folder = std::env::temp_dir().join(format!("lightcell-parquet-{}", std::process::id()));
@@ -166,7 +165,6 @@ fn damaged_files_are_errors() {
                 .wrapping_add(1_442_695_040_888_963_407);
             let at = (random >> 33) as usize % bytes.len();
             match round % 5 {
-                _ if name.ends_with("arrow") => bytes.truncate(at.max(1)),
                 0 => bytes.truncate(at.max(1)),
                 _ => bytes[at] = (random >> 20) as u8,
             }
@@ -197,4 +195,28 @@ fn damaged_files_are_errors() {
         error.message().starts_with("cannot read /nonexistent/t.parquet"),
         "{error}"
     );
+}
+
+/// Each eight bytes of a compressed Arrow file in turn become a length that no memory has: it would end the process.
+#[test]
+fn a_length_that_cannot_be_is_an_error() {
+    let folder = std::env::temp_dir().join(format!("lightcell-arrow-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("numbers.arrow");
+    let whole = std::fs::read(file("numbers.arrow")).unwrap();
+    std::panic::set_hook(Box::new(|_| {}));
+    let (mut packed, mut errors) = (0, 0);
+    for at in (0..whole.len() - 8).step_by(8) {
+        let mut bytes = whole.clone();
+        bytes[at..at + 8].copy_from_slice(&(1i64 << 46).to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        if let Err(error) = read_arrow(&path) {
+            errors += 1;
+            packed += usize::from(error.message().contains("bytes cannot become 70368744177664"));
+        }
+    }
+    let _ = std::panic::take_hook();
+    std::fs::remove_dir_all(&folder).unwrap();
+    // Four parts of three columns.
+    assert!(packed >= 12 && errors > packed, "{packed} of {errors}");
 }
