@@ -202,7 +202,7 @@ fn transformer_learns_more_than_how_often_characters_occur() {
             number(notebook, "validation loss "),
             number(notebook, "frequencies alone "),
         );
-        assert!(loss < 2.1 && frequencies > 3.0, "{loss} {frequencies}");
+        assert!(loss < 2.25 && frequencies > 3.0, "{loss} {frequencies}");
         assert!(printed(notebook).matches("PUCK\n").count() >= 2);
     });
 }
