@@ -225,7 +225,7 @@ impl crate::batch::Batch for Pinned {
     }
 
     fn to_device(self, device: Device) -> Result<Pinned> {
-        Ok(Pinned(self.0.to_device(device), self.1))
+        Ok(Pinned(crate::batch::Batch::to_device(self.0, device)?, self.1))
     }
 
     fn pin_memory(self) -> Result<Pinned> {
