@@ -27,7 +27,19 @@ pub enum Action {
         /// The remote
         name: String,
     },
-    /// Forget a remote; what is set up there stays
+    /// Show the kernels that are kept there
+    Kept {
+        /// The remote
+        name: String,
+    },
+    /// End the kernels that are kept there
+    End {
+        /// The remote
+        name: String,
+        /// Only this one, as `kept` names it
+        id: Option<String>,
+    },
+    /// Forget a remote and end its kept kernels; what is set up there stays
     Remove {
         /// The remote
         name: String,
@@ -49,6 +61,9 @@ pub struct Add {
     ssh_args: Vec<String>,
     #[command(flatten)]
     slurm: Slurm,
+    /// Let a kernel go on for so long when its front end is gone (90m, 8h, 2d), and come back to it
+    #[arg(long, value_name = "TIME", value_parser = target::span)]
+    keep: Option<u64>,
     /// Set Lightcell up there without asking
     #[arg(long)]
     yes: bool,
@@ -60,6 +75,11 @@ pub fn run(action: Action) -> Result<ExitCode> {
         Action::Add(add) => self::add(add),
         Action::List => list(),
         Action::Check { name } => check(&find(&name)?),
+        Action::Kept { name } => ask(&find(&name)?, &["kept", &name]),
+        Action::End { name, id } => {
+            let words = ["end", &name].into_iter().chain(id.as_deref());
+            ask(&find(&name)?, &words.collect::<Vec<_>>())
+        }
         Action::Remove { name } => remove(&find(&name)?),
     }
 }
@@ -142,12 +162,44 @@ fn list() -> Result<ExitCode> {
         .max()
         .unwrap_or(0);
     for remote in remotes {
-        println!("{:<width$}  {}", remote.name, remote.target.address());
+        let options = remote.target.options();
+        let line = format!("{:<width$}  {}  {options}", remote.name, remote.target.address());
+        println!("{}", line.trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs `lightcell-remote` at the other end and shows what it says.
+fn ask(remote: &Remote, args: &[&str]) -> Result<ExitCode> {
+    let words = remote.target.run(&Place::find()?.join("bin/lightcell-remote"), args);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
+    let out = command.output().with_context(|| format!("cannot run {}", words[0]))?;
+    let errors = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        return Err(problem(
+            format!(
+                "{} does not answer: {}",
+                remote.target.shown(),
+                errors.lines().last().unwrap_or("no word")
+            ),
+            format!("`lightcell remote check {}` looks at each link", remote.name),
+        ));
+    }
+    let said = String::from_utf8_lossy(&out.stdout);
+    let mark = format!("{}\n", target::ANSWER);
+    print!("{}", said.split_once(&mark).map_or(&*said, |(_, answer)| answer));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn remove(remote: &Remote) -> Result<ExitCode> {
+    if remote.target.keep.is_some()
+        && let Err(error) = ask(remote, &["end", &remote.name])
+    {
+        ui::note(&format!(
+            "kernels that are kept there could not be ended, and end with their time: {error:#}"
+        ));
+    }
     std::fs::remove_dir_all(&remote.spec).with_context(|| format!("cannot remove {}", remote.spec.display()))?;
     println!(
         "The remote {} is removed; what is set up on {} stays there.",
@@ -171,7 +223,8 @@ fn check_name(name: &str) -> Result<()> {
 
 fn add(add: Add) -> Result<ExitCode> {
     check_name(&add.name)?;
-    let target = Target::read(&add.address, add.slurm, add.dir, add.ssh_args)?;
+    let mut target = Target::read(&add.address, add.slurm, add.dir, add.ssh_args)?;
+    target.keep = add.keep;
     let place = Place::find()?;
     let program = program(&place)?;
     provide(&place, &target, add.yes)?;
@@ -240,7 +293,7 @@ fn spec(place: &Place, program: &Path, remote: &Remote) -> serde_json::Value {
         "{connection_file}".to_owned(),
         "--".to_owned(),
     ];
-    argv.extend(remote.target.launch(program));
+    argv.extend(remote.target.launch(program, Some(&remote.name)));
     json!({
         "argv": argv,
         "display_name": format!("Rust on {}", remote.name),
@@ -268,7 +321,7 @@ fn check(remote: &Remote) -> Result<ExitCode> {
     let mut command = Command::new(&program);
     command
         .args(["probe", &remote.name, remote.target.shown(), "--"])
-        .args(remote.target.launch(&program))
+        .args(remote.target.launch(&program, None))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut child = place::tied(&mut command).spawn().map_err(|error| {

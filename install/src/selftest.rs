@@ -37,6 +37,8 @@ struct Found {
     sshd: bool,
     /// A Slurm that a test can start.
     slurm: bool,
+    /// A network that a test can cut.
+    network: bool,
 }
 
 /// What cannot run: what to say, and the name of the test, or `None` for all end-to-end tests.
@@ -78,6 +80,15 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
             ));
         }
     }
+    if !found.sshd || !found.network {
+        for name in NETWORK_TESTS {
+            skips.push((
+                "a slow and a cut network: no sshd, no `ip`, or no right to make a network namespace (Debian: openssh-server, \
+                 iproute2; root)",
+                Some(*name),
+            ));
+        }
+    }
     if !found.slurm {
         for name in SLURM_TESTS {
             skips.push((
@@ -90,16 +101,32 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
 }
 
 const SSH_TESTS: &[&str] = &[
+    "a_kept_kernel_outlives_its_front_end",
+    "what_is_said_to_nobody_is_kept_up_to_a_limit_and_time_ends_it",
     "a_remote_is_added_checked_listed_and_removed",
     "cells_run_there_as_here",
     "whatever_is_killed_nothing_is_left",
     "a_cut_line_is_noticed_on_both_sides",
     "what_is_wrong_is_said_in_the_notebook",
+    "jupyterlab_there_through_a_tunnel_and_as_a_gateway",
 ];
 const SLURM_TESTS: &[&str] = &[
     "a_kernel_runs_in_an_allocation_and_leaves_none",
     "a_cell_says_what_its_job_waits_for",
+    "a_kept_job_outlives_its_front_end",
 ];
+const NETWORK_TESTS: &[&str] = &[
+    "a_poor_network_loses_nothing_and_a_cut_ends_all",
+    "a_kept_kernel_goes_on_behind_a_cut_network",
+];
+
+/// Whether there is the right to make a namespace; a container may have root without it.
+fn network() -> bool {
+    let name = format!("lightcell-{}", std::process::id());
+    let ip = |action: &str| output(Command::new("ip").args(["netns", action, &name])).is_ok();
+    let devices = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    devices.is_ok() && on_path("ip").is_some() && ip("add") && ip("del")
+}
 
 /// A test starts the server itself, as the user that it is.
 fn sshd() -> bool {
@@ -136,6 +163,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
         python,
         sshd: sshd(),
         slurm: slurm(),
+        network: network(),
     };
     let skips = skips(&found);
     // PyTorch itself, with whose numbers ours are compared; without it those in the repository serve, made by the same
@@ -461,6 +489,7 @@ mod tests {
         let mut found = Found {
             sshd: true,
             slurm: true,
+            network: true,
             ..Found::default()
         };
         assert_eq!(names(&found), [None]);
@@ -480,7 +509,8 @@ mod tests {
         assert_eq!(names(&found), []);
         found.sshd = false;
         found.slurm = false;
-        let remote: Vec<_> = SSH_TESTS.iter().chain(SLURM_TESTS).map(|name| Some(*name)).collect();
+        let remote = SSH_TESTS.iter().chain(NETWORK_TESTS).chain(SLURM_TESTS);
+        let remote: Vec<_> = remote.map(|name| Some(*name)).collect();
         assert_eq!(names(&found), remote);
         assert_eq!(verdict(0), "All tests passed.");
         assert_eq!(verdict(2), "All tests that ran passed; skipped: 2, named above.");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 21] = [
+const PARTS: [&str; 23] = [
     "bin",
     "src",
     "libtorch",
@@ -20,6 +20,7 @@ const PARTS: [&str; 21] = [
     "tools",
     "store",
     "sessions",
+    "kept",
     "cache",
     "jupyter",
     "logs",
@@ -30,6 +31,7 @@ const PARTS: [&str; 21] = [
     "oracles",
     "testdata",
     "history.jsonl",
+    "runs",
     "setup.json",
 ];
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use jupyter_protocol::connection_info::{ConnectionInfo, Transport};
-use std::io::Read;
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,13 +66,23 @@ pub fn leave(info: &ConnectionInfo) {
     }
 }
 
-/// Returns when the kernel has lost whoever started it: Jupyter's process is gone, or standard input has ended.
-pub fn wait_for_end(source: &Source) {
+/// The line on the life line that says: the end is near.
+const LEAVE: &str = "leave";
+
+/// What is said on the life line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Word<'a> {
+    /// The end is near.
+    Leave,
+    /// Something else: a line.
+    Other(&'a [u8]),
+}
+
+/// Returns when the kernel has lost whoever started it: Jupyter's process is gone, or standard input has ended. Until then
+/// `heard` is told what is said there.
+pub fn wait_for_end(source: &Source, heard: impl FnMut(Word)) {
     match source {
-        Source::Stdin => {
-            let mut rest = [0u8; 256];
-            while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
-        }
+        Source::Stdin => listen(std::io::stdin().lock(), heard),
         Source::File(_) => {
             // Jupyter names itself; a kernel that was started by hand lives until it is told to end.
             let Some(parent) = std::env::var("JPY_PARENT_PID")
@@ -88,6 +98,18 @@ pub fn wait_for_end(source: &Source) {
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
+    }
+}
+
+fn listen(mut life: impl BufRead, mut heard: impl FnMut(Word)) {
+    let mut line = Vec::new();
+    while matches!(life.read_until(b'\n', &mut line), Ok(1..)) {
+        match line.trim_ascii() {
+            b"" => {}
+            line if line == LEAVE.as_bytes() => heard(Word::Leave),
+            line => heard(Word::Other(line)),
+        }
+        line.clear();
     }
 }
 
@@ -165,6 +187,16 @@ mod tests {
                 .contains("only hmac-sha256 is known")
         );
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_life_line_says_when_the_end_is_near() {
+        let mut said = Vec::new();
+        listen(&b"\nleave\nleave me\n\xff\nleave"[..], |word| {
+            said.push(format!("{word:?}"))
+        });
+        assert_eq!(said[0], "Leave");
+        assert_eq!((said.len(), said[3].as_str()), (4, "Leave"));
     }
 
     #[test]

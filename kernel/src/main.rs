@@ -7,6 +7,7 @@ mod adding;
 mod cache;
 mod complete;
 mod connection;
+mod devices;
 mod early;
 mod engine;
 mod executor;
@@ -24,6 +25,7 @@ mod prepare;
 mod preparing;
 mod prepass;
 mod publish;
+mod queries;
 mod replay;
 mod report;
 mod runs;
@@ -32,6 +34,8 @@ mod session;
 mod settings;
 mod stdin;
 mod stubs;
+mod tensorboard;
+mod transfer;
 mod turn;
 mod understudy;
 mod words;
@@ -113,9 +117,15 @@ fn serve(source: &Source) -> Result<ExitCode> {
         .spawn(move || executor::run(executor, ground.map_err(|error| format!("{error:#}")), received))
         .context("cannot start a thread")?;
     let (ended, end) = tokio::sync::oneshot::channel();
-    let watched = source.clone();
+    if *source == Source::Stdin {
+        shared.transfers.carry();
+    }
+    let (watched, told_of) = (source.clone(), shared.clone());
     std::thread::spawn(move || {
-        connection::wait_for_end(&watched);
+        connection::wait_for_end(&watched, |word| match word {
+            connection::Word::Leave => tracing::info!("the end is near: {}", told_of.now.leave()),
+            connection::Word::Other(line) => told_of.transfers.heard(line),
+        });
         let _ = ended.send(());
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -150,6 +160,8 @@ fn shared() -> (Arc<Shared>, server::Queues) {
     let history = Home::folder()
         .map(|folder| history::History::open(&folder.join("history.jsonl")))
         .unwrap_or_default();
+    let saved = Home::folder().ok().zip(std::env::current_dir().ok());
+    let saved = saved.map(|(home, here)| runs::Saved::new(&home, here));
     let shared = Shared {
         now: Arc::default(),
         publisher,
@@ -158,8 +170,11 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         count: 0.into(),
         received: 0.into(),
         adding: Default::default(),
-        board: Default::default(),
+        board: runs::Board::new(saved).into(),
+        devices: Default::default(),
+        boards: Default::default(),
         understudy: Default::default(),
+        transfers: Default::default(),
         history: std::sync::Mutex::new(history),
     };
     (

@@ -23,12 +23,14 @@ class Driver:
         # jupyter_client draws ports and frees them for the kernel to bind; a connection of another test, drawn by the
         # system in between, may have one. JupyterLab starts such a kernel once more with other ports; so is it here.
         for last in (False, False, True):
+            begun = time.monotonic()
             self.manager = KernelManager(kernel_name=os.environ.get("LIGHTCELL_TEST_KERNEL", "lightcell"))
             self.manager.start_kernel()
             self.client = self.manager.client()
             self.client.start_channels()
             try:
                 self.client.wait_for_ready(timeout=LIMIT)
+                self.seconds = time.monotonic() - begun
                 return
             except RuntimeError as error:
                 log = self.log()
@@ -57,9 +59,9 @@ class Driver:
         raise TimeoutError("no reply")
 
     def collect(self, msg_id, when=None, inputs=(), touch=None):
-        """Messages of a request until its idle. With `when`, presses stop at that text; with `touch`, a text and a path,
-        makes the file once the text has appeared."""
-        messages, seen, stopped, inputs = [], "", None, list(inputs)
+        """Messages of a request until its idle. With `when`, presses stop at that text; with `touch`, texts and paths in
+        turn, makes each file once its text, and those before it, have appeared."""
+        messages, seen, stopped, inputs, touch = [], "", None, list(inputs), list(touch or ())
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             if when == "" and stopped is None:
@@ -84,9 +86,9 @@ class Driver:
             if len(messages) < 20000:
                 messages.append([kind, content])
             seen = (seen + json.dumps(content))[-100000:]
-            if touch and touch[0] in seen:
+            while touch and touch[0] in seen:
                 open(touch[1], "w").close()
-                touch = None
+                del touch[:2]
             if when and stopped is None and when in seen:
                 stopped = self.stop()
         raise TimeoutError(f"no idle; so far: {messages[-3:]}")
@@ -210,7 +212,7 @@ def main():
     except Exception as error:  # the Rust side shows it
         say({"driver_error": repr(error)})
         return
-    say({"ready": True})
+    say({"ready": True, "seconds": driver.seconds})
     for line in sys.stdin:
         op = json.loads(line)
         try:

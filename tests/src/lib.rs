@@ -5,10 +5,11 @@
 
 pub mod remote;
 pub mod slurm;
+pub mod wire;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The Python with the clients.
@@ -87,6 +88,8 @@ pub struct Kernel {
     driver: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
+    /// Seconds from its start to ready.
+    pub start: f64,
 }
 
 /// What a cell gave.
@@ -106,18 +109,30 @@ impl Kernel {
 
     /// Starts one with these environment variables.
     pub fn start_with(env: &[(&str, &str)]) -> Kernel {
+        Kernel::start_in(Path::new("."), env)
+    }
+
+    /// Starts one for a notebook in a folder.
+    pub fn start_in(folder: &Path, env: &[(&str, &str)]) -> Kernel {
         let mut command = Command::new(python());
         command
             .arg(file("clients/driver.py"))
+            .current_dir(folder)
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut driver = command.spawn().expect("the driver starts");
         let to = driver.stdin.take().expect("piped");
         let from = BufReader::new(driver.stdout.take().expect("piped"));
-        let mut kernel = Kernel { driver, to, from };
+        let mut kernel = Kernel {
+            driver,
+            to,
+            from,
+            start: 0.0,
+        };
         let hello = kernel.read();
         assert_eq!(hello["ready"], true, "the kernel starts: {hello}");
+        kernel.start = hello["seconds"].as_f64().unwrap_or_default();
         kernel
     }
 

@@ -1,6 +1,7 @@
 //! A machine to reach by ssh: this one, through an sshd of the test's own, with another home folder and a shell that
 //! greets. Nothing of the system's own ssh is touched.
 
+use crate::wire::Wire;
 use crate::{Scratch, home};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,17 @@ pub struct Sshd {
     pub port: u16,
 }
 
+/// How a machine differs from the usual one.
+#[derive(Default)]
+pub struct Machine<'a> {
+    /// Environment variables of its sessions.
+    pub env: &'a [(&'a str, &'a str)],
+    /// It is at the other end of this network.
+    pub wire: Option<&'a Wire>,
+    /// Its server forwards ports.
+    pub forwards: bool,
+}
+
 impl Sshd {
     /// Starts one.
     pub fn start(name: &str) -> Sshd {
@@ -29,18 +41,31 @@ impl Sshd {
 
     /// Starts one whose sessions have these environment variables.
     pub fn start_with(name: &str, env: &[(&str, &str)]) -> Sshd {
+        Sshd::start_as(
+            name,
+            &Machine {
+                env,
+                ..Machine::default()
+            },
+        )
+    }
+
+    /// Starts one that differs.
+    pub fn start_as(name: &str, machine: &Machine) -> Sshd {
         let scratch = Scratch::new(name);
         for _ in 0..5 {
             // sshd cannot draw a port itself; between drawing and binding somebody else may take it.
             let port = free_port();
-            if Sshd::try_start(&scratch.0, port, env) {
+            if Sshd::try_start(&scratch.0, port, machine) {
                 return Sshd { scratch, port };
             }
         }
         panic!("sshd does not start: {}", read(&scratch.0.join("log")));
     }
 
-    fn try_start(dir: &Path, port: u16, env: &[(&str, &str)]) -> bool {
+    fn try_start(dir: &Path, port: u16, machine: &Machine) -> bool {
+        let address = machine.wire.map_or("127.0.0.1", Wire::address);
+        let forwards = if machine.forwards { "yes" } else { "no" };
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
         for key in ["host", "id", "other"] {
@@ -66,14 +91,22 @@ impl Sshd {
         .unwrap();
         let d = dir.display();
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nPidFile {d}/pid\nAuthorizedKeysFile {d}/authorized_keys\n\
+            "Port {port}\nListenAddress {address}\nHostKey {d}/host\nPidFile {d}/pid\nAuthorizedKeysFile {d}/authorized_keys\n\
              AllowUsers {user}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\nAllowTcpForwarding no\nAllowStreamLocalForwarding no\nPrintMotd no\nUseDNS no\n\
+             PermitRootLogin prohibit-password\nAllowTcpForwarding {forwards}\nAllowStreamLocalForwarding no\nPrintMotd no\nUseDNS no\n\
              SetEnv HOME={d}/home PATH=/usr/local/bin:/usr/bin:/bin\n"
         );
-        let env: String = env.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        let env: String = machine
+            .env
+            .iter()
+            .map(|(name, value)| format!(" {name}={value}"))
+            .collect();
         std::fs::write(dir.join("sshd_config"), format!("{}{env}\n", config.trim_end())).unwrap();
-        let started = Command::new(SSHD)
+        let mut command = match machine.wire {
+            Some(wire) => wire.inside(SSHD),
+            None => Command::new(SSHD),
+        };
+        let started = command
             .arg("-f")
             .arg(dir.join("sshd_config"))
             .arg("-E")
@@ -86,12 +119,12 @@ impl Sshd {
         let key: Vec<&str> = key.split(' ').take(2).collect();
         std::fs::write(
             dir.join("known_hosts"),
-            format!("[127.0.0.1]:{port} {}\n", key.join(" ")),
+            format!("[{address}]:{port} {}\n", key.join(" ")),
         )
         .unwrap();
         let host = |name: &str, id: &str, known: &str| {
             format!(
-                "Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  IdentityFile {d}/{id}\n  IdentitiesOnly yes\n  \
+                "Host {name}\n  HostName {address}\n  Port {port}\n  User {user}\n  IdentityFile {d}/{id}\n  IdentitiesOnly yes\n  \
                  UserKnownHostsFile {d}/{known}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking ask\n  \
                  ControlMaster auto\n  ControlPath {d}/master-%C\n  ControlPersist yes\n"
             )
@@ -104,7 +137,7 @@ impl Sshd {
         std::fs::write(dir.join("ssh_config"), config.concat()).unwrap();
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
-            if dir.join("pid").exists() && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if dir.join("pid").exists() && std::net::TcpStream::connect((address, port)).is_ok() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -134,9 +167,15 @@ impl Sshd {
 
     /// Adds a remote at one of the configured hosts, with this installation at its other end.
     pub fn add(&self, name: &str, address: &str) -> Output {
+        self.add_with(name, address, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn add_with(&self, name: &str, address: &str, more: &[&str]) -> Output {
         let (config, dir) = (text(&self.dir().join("ssh_config")), text(&home()));
         let config = format!("--ssh-arg={config}");
-        self.remote(&["add", name, address, "--dir", &dir, "--ssh-arg=-F", &config])
+        let args = ["add", name, address, "--dir", &dir, "--ssh-arg=-F", &config];
+        self.remote(&[&args, more].concat())
     }
 
     /// The kernelspec of a remote, as a value to change and write again.
@@ -189,6 +228,45 @@ pub fn processes() -> Vec<(i32, i32, String)> {
         Some((pid, crate::parent(pid)?, words))
     })
     .collect()
+}
+
+/// The processes of a kept kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Holds the line.
+    pub keeper: i32,
+    /// The kernel's parent.
+    pub serve: i32,
+    /// The kernel.
+    pub kernel: i32,
+}
+
+impl Kept {
+    /// That of the remote with this name.
+    pub fn of(name: &str) -> Option<Kept> {
+        let all = processes();
+        let keeper = all
+            .iter()
+            .find(|(_, _, words)| words.contains(&format!("lightcell-remote keeper {name} ")))?
+            .0;
+        let child = |of: i32| all.iter().find(|(_, parent, _)| *parent == of).map(|(pid, _, _)| *pid);
+        let serve = child(keeper)?;
+        Some(Kept {
+            keeper,
+            serve,
+            kernel: child(serve)?,
+        })
+    }
+
+    /// Whether all of it runs.
+    pub fn runs(self) -> bool {
+        [self.keeper, self.serve, self.kernel].into_iter().all(crate::alive)
+    }
+
+    /// Whether nothing of it runs.
+    pub fn is_gone(self) -> bool {
+        ![self.keeper, self.serve, self.kernel].into_iter().any(crate::alive)
+    }
 }
 
 /// The processes between a front end and its kernel.
@@ -245,7 +323,8 @@ impl Chain {
 
 /// The folder of a kernel's sockets, as its process holds them.
 pub fn sockets_of(kernel: i32) -> PathBuf {
-    let unix = read(Path::new("/proc/net/unix"));
+    // As it sees them: a namespace has its own.
+    let unix = read(Path::new(&format!("/proc/{kernel}/net/unix")));
     let fds = std::fs::read_dir(format!("/proc/{kernel}/fd"))
         .expect("its descriptors")
         .flatten();
@@ -259,3 +338,23 @@ pub fn sockets_of(kernel: i32) -> PathBuf {
     });
     socket.expect("a socket").parent().expect("a folder").to_owned()
 }
+
+/// A model and its data, in cells' code.
+pub const NET: &str = r#"use lightcell::prelude::*;
+hparams! { Hp { lr: f64 = 1e-2 } }
+struct Net { l1: Linear }
+impl LightningModule for Net {
+    type HParams = Hp;
+    type Batch = (Tensor, Tensor);
+    fn new(p: &Path, _: &Hp) -> Net { Net { l1: linear(p / "l1", 4, 2) } }
+    fn forward(&self, x: &Tensor) -> Tensor { self.l1.forward(x) }
+    fn training_step(&mut self, (x, y): &Self::Batch, cx: &mut Step) -> Result<Tensor> {
+        let loss = self.forward(x).cross_entropy_for_logits(y);
+        cx.log("train_loss", &loss);
+        Ok(loss)
+    }
+    fn configure_optimizers(&self, hp: &Hp) -> Optim { adam(hp.lr) }
+}
+let x = Tensor::randn([200, 4], (Kind::Float, Device::Cpu));
+let y = x.sum_dim_intlist(1, false, Kind::Float).gt(0.0).to_kind(Kind::Int64);
+let data = Data::new(TensorDataset::new(x, y)?).batch_size(50);"#;

@@ -95,7 +95,8 @@ fn a_remote_is_added_checked_listed_and_removed() {
         text.ends_with("Choose the kernel \"Rust on gpu\" in a notebook.\n"),
         "{text}"
     );
-    assert_eq!(stdout(&sshd.remote(&["list"])), "gpu  ssh://loop\n");
+    let list = format!("gpu  ssh://loop  --dir {}\n", home().display());
+    assert_eq!(stdout(&sshd.remote(&["list"])), list);
     // A check leaves nothing.
     let dir = sshd.dir().to_string_lossy().into_owned();
     until("the check's processes are gone", 20, || {
@@ -179,6 +180,76 @@ fn a_remote_is_added_checked_listed_and_removed() {
     );
 }
 
+/// `%upload` and `%download`.
+fn files_go_both_ways(kernel: &mut Kernel, sshd: &Sshd) {
+    let (here, there) = (sshd.dir(), sshd.dir().join("home"));
+    let content: Vec<u8> = (0..3_000_000).map(|at| (at * 31 % 251) as u8).collect();
+    let up = here.join("a file.bin");
+    std::fs::write(&up, &content).unwrap();
+    let shown = |cell: &Cell| {
+        let shown = cell.messages.iter().rfind(|(kind, _)| kind.ends_with("display_data"));
+        shown.expect("an output").1["data"]["text/plain"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    // In its turn, among other code.
+    let cell = kernel.ok(&format!("let sent = 1;\n%upload \"{}\"\nsent", up.display()));
+    assert_eq!(cell.value(), "1");
+    let text = shown(&cell);
+    let begin = format!("{0} → {1}/a file.bin: 3.0 MB, SHA-256 ", up.display(), there.display());
+    assert!(text.starts_with(&begin) && text.len() == begin.len() + 64, "{text}");
+    assert_eq!(std::fs::read(there.join("a file.bin")).unwrap(), content);
+    let back = here.join("back.bin");
+    let cell = kernel.ok(&format!("%download 'a file.bin' {}", back.display()));
+    assert!(
+        shown(&cell).ends_with(text.rsplit(' ').next().unwrap()),
+        "{}",
+        shown(&cell)
+    );
+    assert_eq!(std::fs::read(&back).unwrap(), content);
+    let none = here.join("none");
+    for (code, what) in [
+        (
+            format!("%upload {}", none.display()),
+            format!("cannot read {}: No such file", none.display()),
+        ),
+        (
+            format!("%upload \"{}\" /proc/x", up.display()),
+            "cannot write /proc/x: ".into(),
+        ),
+        (
+            "%download none".into(),
+            format!("cannot read {}/none: No such file", there.display()),
+        ),
+        (
+            format!("%download 'a file.bin' {}/x", none.display()),
+            format!("cannot write {}/x: ", none.display()),
+        ),
+        ("%upload".into(), "%upload needs one name, or two".into()),
+    ] {
+        let cell = kernel.err(&code);
+        assert_eq!(cell.ename(), "MagicError");
+        assert!(cell.evalue().starts_with(&what), "{}", cell.evalue());
+    }
+    // Stopped, it leaves nothing.
+    let big = here.join("big");
+    std::fs::File::create(&big).unwrap().set_len(64 << 30).unwrap();
+    let (cell, _) = kernel.stopped(&format!("%upload {}", big.display()), " MB, ");
+    assert_eq!(
+        (cell.ename(), cell.evalue()),
+        ("Interrupted", "the transfer was stopped; no half file is left")
+    );
+    let half = || {
+        std::fs::read_dir(&there)
+            .unwrap()
+            .flatten()
+            .any(|e| e.file_name().to_string_lossy().contains("part"))
+    };
+    until("no half file is left", 20, || !half());
+    assert!(!there.join("big").exists());
+}
+
 #[test]
 fn cells_run_there_as_here() {
     let sshd = machine("remote-cells", "loop");
@@ -211,6 +282,7 @@ fn cells_run_there_as_here() {
     use std::os::unix::fs::PermissionsExt;
     let sockets = sockets_of(chain.kernel);
     assert_eq!(std::fs::metadata(&sockets).unwrap().permissions().mode() & 0o777, 0o700);
+    files_go_both_ways(&mut kernel, &sshd);
     // Stop.
     let (cell, _) = kernel.stopped(
         "println!(\"on\"); loop { std::thread::sleep(std::time::Duration::from_millis(50)); }",

@@ -1,6 +1,6 @@
 //! Kernels in Slurm's allocations: a controller and two nodes of the test's own, with and without an ssh before them.
 
-use lightcell_tests::remote::{Sshd, processes};
+use lightcell_tests::remote::{NET, Sshd, processes};
 use lightcell_tests::slurm::Slurm;
 use lightcell_tests::{Kernel, Scratch, home};
 use serde_json::{Value, json};
@@ -49,6 +49,43 @@ fn nothing_is_left(slurm: &Slurm, name: &str) {
     });
 }
 
+/// Slurm's signal before the end of the job, sent by hand.
+fn ends_with_a_checkpoint(kernel: &mut Kernel, slurm: &Slurm, name: &str) {
+    let folder = slurm.dir().join("run");
+    std::fs::create_dir_all(&folder).unwrap();
+    kernel.ok(&format!("%cd {}\n{NET}", folder.display()));
+    let gpu = kernel.ok("%gpu");
+    let shown = gpu.all("display_data")[0]["data"]["text/plain"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(shown.contains(", 2 cores"), "{shown}");
+    let seen = folder.join("seen");
+    kernel.send(json!({"op": "execute", "code": "%fit Net data --epochs -1", "touch": ["epoch 2", seen]}));
+    until("the run goes on", || seen.exists());
+    let id = slurm.says("squeue", &["-h", "--name", name, "-o", "%i"]);
+    let sent = slurm.run("scancel", &["--signal=URG", &format!("{id}.0")]);
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let answer = kernel.read();
+    assert_eq!(answer["reply"]["status"], "ok", "{answer}");
+    let messages = answer["messages"].to_string();
+    for text in [
+        "is nearly over: a `%fit` that runs writes a checkpoint now; after a restart of the kernel, the same `%fit … --ckpt-path last` goes on",
+        "checkpoints/hpc_ckpt.safetensors; in a new kernel, the same command with `--ckpt-path last` goes on from there",
+    ] {
+        assert!(messages.contains(text), "{text}: {messages}");
+    }
+    // In another kernel it would go on there; here it stands for that.
+    let epochs: u64 = kernel.ok("fit.history.len()").value().parse().unwrap();
+    let cell = kernel.ok(&format!(
+        "%fit Net data --epochs {} --restart --ckpt-path last",
+        epochs + 1
+    ));
+    let messages = json!(cell.messages).to_string();
+    assert!(!messages.contains("there is no checkpoint"), "{messages}");
+    assert_eq!(kernel.ok("fit.history.len()").value(), (epochs + 1).to_string());
+}
+
 #[test]
 fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     let slurm = Slurm::start("slurm-run");
@@ -76,6 +113,7 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     );
     assert_eq!(cell.ename(), "Interrupted");
     let mut name = env[0].clone();
+    ends_with_a_checkpoint(&mut kernel, &slurm, &name);
     for now in [false, true] {
         kernel.call(json!({"op": "restart", "now": now}));
         nothing_is_left(&slurm, &name);
@@ -240,4 +278,59 @@ fn a_cell_says_what_its_job_waits_for() {
     until("the job is cancelled", || {
         !slurm.says("squeue", &["-h", "-o", "%j"]).contains("lightcell")
     });
+}
+
+#[test]
+fn a_kept_job_outlives_its_front_end() {
+    let slurm = Slurm::start("slurm-keep");
+    let jupyter = Scratch::new("slurm-keep-jupyter");
+    let said = add(
+        &jupyter.0,
+        &slurm,
+        &["job", "slurm://", "--cpus", "2", "--time", "15", "--keep", "1h"],
+    );
+    assert!(said.contains("✓ kernel      runs on "), "{said}");
+    let state = || {
+        let mut command = Command::new(home().join("bin/lightcell"));
+        command
+            .args(["remote", "kept", "job"])
+            .env("JUPYTER_DATA_DIR", &jupyter.0);
+        let out = command
+            .env("SLURM_CONF", slurm.config())
+            .output()
+            .expect("the command runs");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let kill = |pid: i32| {
+        let sent = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    };
+    let mut first = kernel(&jupyter.0, &slurm, "job");
+    let name = first
+        .ok("let v = 6 * 7;\nstd::env::var(\"SLURM_JOB_NAME\").unwrap()")
+        .value()
+        .trim_matches('"')
+        .to_owned();
+    // The line is lost: the launcher makes another one, and the next cell has the same variables.
+    let launcher = first.pid();
+    let line = processes().into_iter().find(|(_, parent, _)| *parent == launcher);
+    kill(line.expect("a line").0);
+    let cell = first.ok("v");
+    assert_eq!(cell.value(), "42");
+    let messages = json!(cell.messages).to_string();
+    assert!(messages.contains("is lost; the kernel there is kept"), "{messages}");
+    assert!(messages.contains("is there again"), "{messages}");
+    // The front end is gone: the job stays, and the next of that kernelspec has it.
+    let front_end = first.front_end();
+    std::mem::forget(first);
+    kill(front_end);
+    until("nobody is connected", || state().contains("nobody is connected"));
+    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), name);
+    let mut second = kernel(&jupyter.0, &slurm, "job");
+    assert_eq!(second.ok("v").value(), "42");
+    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), name);
+    // What ends it ends the job.
+    assert_eq!(second.call(json!({"op": "shutdown"}))["gone"], true);
+    nothing_is_left(&slurm, &name);
+    assert!(state().starts_with("no kernel of job is kept on "), "{}", state());
 }

@@ -2,6 +2,7 @@
 //!
 //! A frame is its payload's length (four bytes, little-endian), its kind (one byte) and the payload.
 
+use crate::transfer::Move;
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,12 @@ pub struct Hello {
     pub version: String,
     /// The connection's key. It travels here and nowhere else.
     pub key: String,
+    /// The kept kernel that it was connected to, and wants again.
+    #[serde(default)]
+    pub attach: Option<String>,
+    /// How many of its messages have arrived here: what was on its way when the line was cut is sent again.
+    #[serde(default)]
+    pub received: u64,
 }
 
 /// How far the kernel's start is, as long as it waits for something.
@@ -50,6 +57,12 @@ pub struct Running {
     pub machine: String,
     /// For the user: the job and how long it has, empty without one.
     pub text: String,
+    /// Under which name it is kept when the front end goes; `None`: it is not.
+    #[serde(default)]
+    pub kept: Option<String>,
+    /// To a launcher that is there again: how many of its messages have arrived. `None`: counting begins anew.
+    #[serde(default)]
+    pub received: Option<u64>,
 }
 
 /// Something is wrong, and what to do about it.
@@ -92,6 +105,14 @@ pub enum Frame {
     Ended,
     /// Something that the user should know while it runs.
     Note(String),
+    /// The end is near: a run that goes on writes a checkpoint.
+    Leave,
+    /// The user wants the kernel's end, also of one that is kept.
+    End,
+    /// About a file that is carried.
+    Move(Move),
+    /// A piece of it.
+    Piece(u32, Bytes),
 }
 
 impl Frame {
@@ -106,6 +127,10 @@ impl Frame {
             Frame::Failed(_) => 7,
             Frame::Ended => 8,
             Frame::Note(_) => 9,
+            Frame::Leave => 10,
+            Frame::End => 11,
+            Frame::Move(_) => 12,
+            Frame::Piece(..) => 13,
         }
     }
 
@@ -116,7 +141,7 @@ impl Frame {
         bytes.put_u8(self.kind());
         match self {
             Frame::Hello(hello) => put_json(&mut bytes, hello),
-            Frame::Beat | Frame::Ended => {}
+            Frame::Beat | Frame::Ended | Frame::Leave | Frame::End => {}
             Frame::Message(channel, parts) => {
                 bytes.put_u8(*channel as u8);
                 for part in parts {
@@ -129,6 +154,11 @@ impl Frame {
             Frame::Ready(running) => put_json(&mut bytes, running),
             Frame::Failed(problem) => put_json(&mut bytes, problem),
             Frame::Note(text) => bytes.put_slice(text.as_bytes()),
+            Frame::Move(word) => put_json(&mut bytes, word),
+            Frame::Piece(id, piece) => {
+                bytes.put_u32_le(*id);
+                bytes.put_slice(piece);
+            }
         }
         let length = (bytes.len() - 5) as u32;
         bytes[..4].copy_from_slice(&length.to_le_bytes());
@@ -178,6 +208,10 @@ impl Frame {
             7 => Frame::Failed(serde_json::from_slice(&payload)?),
             8 => Frame::Ended,
             9 => Frame::Note(String::from_utf8_lossy(&payload).into_owned()),
+            10 => Frame::Leave,
+            11 => Frame::End,
+            12 => Frame::Move(serde_json::from_slice(&payload)?),
+            13 => Frame::Piece(payload.try_get_u32_le()?, payload),
             _ => bail!("a frame of unknown kind {kind}"),
         })
     }
@@ -198,6 +232,8 @@ mod tests {
             Frame::Hello(Hello {
                 version: "1".into(),
                 key: "k".into(),
+                attach: None,
+                received: 0,
             }),
             Frame::Beat,
             Frame::Message(
@@ -210,6 +246,10 @@ mod tests {
             Frame::Failed(Problem::new("a", "b")),
             Frame::Ended,
             Frame::Note("soon".into()),
+            Frame::Leave,
+            Frame::End,
+            Frame::Move(Move::Size { id: 7, size: 1 << 40 }),
+            Frame::Piece(7, Bytes::from_static(b"piece")),
         ];
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
         let mut stream = &bytes[..];

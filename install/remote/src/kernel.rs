@@ -3,13 +3,14 @@
 use anyhow::{Context, Result, bail};
 use jupyter_protocol::connection_info::ConnectionInfo;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// A kernel that was told to end has this long for it.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -35,6 +36,11 @@ impl Sockets {
         let lock = File::create(path.join("lock")).and_then(|file| lock(&file).map(|_| file));
         let lock = lock.with_context(|| format!("cannot write into {}", path.display()))?;
         Ok(Sockets { path, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The connection of a kernel with its sockets here.
@@ -109,6 +115,8 @@ pub struct Kernel {
     child: Child,
     /// Its end is the kernel's.
     life: Option<ChildStdin>,
+    /// Lines that it writes: what it asks for.
+    asks: Option<mpsc::UnboundedReceiver<Vec<u8>>>,
     stderr: Arc<Mutex<String>>,
 }
 
@@ -129,7 +137,7 @@ impl Kernel {
             .envs(limits(|name| std::env::var(name).ok()))
             .env("LIGHTCELL_HOME", home)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // What describes the kernel's own task would be taken for the task of a step that a cell starts.
         for name in OWN_TASK {
@@ -146,6 +154,16 @@ impl Kernel {
         if let Some(pipe) = child.stderr.take() {
             keep_tail(pipe, stderr.clone());
         }
+        let (asked, asks) = mpsc::unbounded_channel();
+        if let Some(pipe) = child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(pipe).split(b'\n');
+                while let Some(Ok(line)) = lines.next() {
+                    // When nobody asks any more, they are read all the same.
+                    let _ = asked.send(line);
+                }
+            });
+        }
         let line = serde_json::to_string(connection)? + "\n";
         // A kernel that has ended already says why on its standard error.
         let _ = life.write_all(line.as_bytes()).and_then(|()| life.flush());
@@ -153,6 +171,7 @@ impl Kernel {
             home: home.to_owned(),
             child,
             life: Some(life),
+            asks: Some(asks),
             stderr,
         })
     }
@@ -168,6 +187,26 @@ impl Kernel {
         std::thread::sleep(Duration::from_millis(50));
         let text = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         text.trim().to_owned()
+    }
+
+    /// Tells it that the end is near: a run that goes on writes a checkpoint.
+    pub fn leave(&mut self) {
+        self.tell("leave");
+    }
+
+    /// Says a line to it.
+    pub fn tell(&mut self, line: &str) {
+        if let Some(life) = &mut self.life {
+            // One that has ended already needs to hear nothing.
+            let _ = life
+                .write_all(format!("{line}\n").as_bytes())
+                .and_then(|()| life.flush());
+        }
+    }
+
+    /// The lines that it writes; once.
+    pub fn asks(&mut self) -> mpsc::UnboundedReceiver<Vec<u8>> {
+        self.asks.take().unwrap_or_else(|| mpsc::unbounded_channel().1)
     }
 
     /// Ends it and all it started.

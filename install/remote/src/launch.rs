@@ -2,29 +2,35 @@
 //! one command (ssh, usually) at whose other end `lightcell-remote serve` is, and carries messages between the two. Without
 //! a kernel it answers itself, so the user reads in the notebook what is wrong.
 
+mod line;
+mod parent;
+
+pub use line::probe;
+
 use crate::answer::{self, Report};
-use crate::frame::{Channel, Frame, Hello, Problem};
+use crate::frame::{Channel, Frame, Problem};
 use crate::front::{Front, Request};
 use crate::link::{self, Event};
-use crate::{kernel, words};
+use crate::log::Log;
+use crate::transfer::{self, Move, Transfers};
+use crate::words;
 use anyhow::{Context, Result, bail};
 use jupyter_protocol::connection_info::ConnectionInfo;
 use jupyter_protocol::messaging::{ExecutionState, InterruptReply, JupyterMessage, JupyterMessageContent as Content};
+use line::{FAREWELL, Line, connect, end, why_closed};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// What stands for the mark in the command.
-const MARK: &str = "@MARK@";
 /// A start that takes longer lets the front end believe in a kernel, so that a cell can say what it waits for.
 const LONG: Duration = Duration::from_secs(5);
 /// After the kernel's end, for the messages that are on their way to the front end.
 const LAST: Duration = Duration::from_millis(100);
-/// When the user's side has gone: for the last bytes of the line.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// From one try to reach a kept kernel again to the next.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// The command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,63 +64,6 @@ impl Options {
     }
 }
 
-/// Goes the way to a kernel once and ends it again; prints each link, ok or with its mend. For `lightcell remote check`.
-pub fn probe(name: &str, host: &str, command: &[String]) -> Result<ExitCode> {
-    let begun = std::time::Instant::now();
-    let options = Options {
-        name: name.to_owned(),
-        host: host.to_owned(),
-        connection: PathBuf::new(),
-        command: command.to_vec(),
-    };
-    let mut line = connect(&options, &kernel::random()?)?;
-    let mut out = std::io::stdout();
-    let mut say = |text: String| std::io::Write::write_all(&mut out, (text + "\n").as_bytes());
-    let ok = |link: &str, what: &str| format!("✓ {link:<11} {what}");
-    let problem = loop {
-        match line.from.blocking_recv() {
-            Some(Event::Frame(Frame::Waiting(waiting))) => say(ok("queue", &waiting.text))?,
-            Some(Event::Frame(Frame::Ready(running))) => {
-                say(ok("connection", host))?;
-                let seconds = begun.elapsed().as_secs_f64();
-                say(ok(
-                    "kernel",
-                    &format!("runs on {}, {seconds:.1} s after the start", running.machine),
-                ))?;
-                end(&mut line);
-                return Ok(ExitCode::SUCCESS);
-            }
-            Some(Event::Frame(Frame::Failed(problem))) => {
-                say(ok("connection", host))?;
-                break ("kernel", problem);
-            }
-            Some(Event::Frame(_)) => {}
-            Some(Event::Closed(noise)) => break ("connection", why_closed(&options, &noise, &mut line)),
-            Some(Event::Silent) | None => break ("connection", words::lost(host, true)),
-        }
-    };
-    let (link, Problem { what, hint }) = problem;
-    say(format!("✗ {link:<11} {what}\n  {:<11} mend: {hint}", ""))?;
-    end(&mut line);
-    Ok(ExitCode::FAILURE)
-}
-
-/// Why the line was closed before there was a kernel.
-fn why_closed(options: &Options, noise: &str, line: &mut Line) -> Problem {
-    let mut code = None;
-    for _ in 0..200 {
-        if let Ok(Some(status)) = line.child.try_wait() {
-            code = status.code();
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // What is in the pipe is read in a moment.
-    std::thread::sleep(Duration::from_millis(50));
-    let errors = line.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-    words::explain(&options.name, &options.host, &format!("{noise}\n{errors}"), code)
-}
-
 /// Launches a kernel and stays until it, or whoever wanted it, has gone.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let text = std::fs::read_to_string(&options.connection)
@@ -127,59 +76,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let code = runtime.block_on(launch(options, &info))?;
     // Threads that still read or write hold nothing.
     std::process::exit(code);
-}
-
-/// The command at work.
-struct Line {
-    child: Child,
-    /// It is this program's `queue`, not an ssh.
-    is_queue: bool,
-    stderr: Arc<Mutex<String>>,
-    to: link::Sender,
-    from: mpsc::Receiver<Event>,
-}
-
-/// Starts the command. On the main thread, whose end is the process's: the command is told of it.
-fn connect(options: &Options, key: &str) -> Result<Line> {
-    use std::os::unix::process::CommandExt;
-    let mark = format!("lightcell-{}", kernel::random()?);
-    let mut words = options.command.iter().map(|word| word.replace(MARK, &mark));
-    let program = words.next().unwrap_or_default();
-    let mut command = Command::new(&program);
-    command
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    // SAFETY: the closure runs in the new process and makes system calls only.
-    unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            libc::signal(libc::SIGINT, libc::SIG_DFL);
-            Ok(())
-        });
-    }
-    let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
-    let stderr = Arc::new(Mutex::new(String::new()));
-    if let Some(pipe) = child.stderr.take() {
-        kernel::keep_tail(pipe, stderr.clone());
-    }
-    let (read, write) = (
-        child.stdout.take().context("no pipe")?,
-        child.stdin.take().context("no pipe")?,
-    );
-    let (to, from) = link::open(read, write, Some(mark));
-    to.send(Frame::Hello(Hello {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        key: key.to_owned(),
-    }));
-    Ok(Line {
-        child,
-        is_queue: options.command.get(1).is_some_and(|word| word == "queue"),
-        stderr,
-        to,
-        from,
-    })
 }
 
 /// Where the launcher is.
@@ -211,20 +107,45 @@ struct Launcher {
     notes: Vec<String>,
     /// The front end asked for the end.
     ending: bool,
+    /// Under which name the kernel is kept, when this line is cut.
+    kept: Option<String>,
+    /// The line is cut; the kernel goes on there.
+    cut: bool,
+    /// How many messages of a kept kernel have arrived.
+    received: u64,
+    /// What a kept kernel was sent: it may be on its way when the line is cut.
+    sent: Log,
+    /// Files that a cell wants here or there.
+    transfers: Transfers,
+}
+
+/// What comes of an event.
+enum Then {
+    Go,
+    /// The kernel has ended: exit with this status.
+    Exit(i32),
+    /// The line is gone, the kernel is not.
+    Again,
 }
 
 async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
-    let mut line = connect(options, &info.key);
+    let mut line = connect(options, &info.key, None);
     let to = match &line {
         Ok(line) => line.to.clone(),
         // Nobody listens.
         Err(_) => link::open(std::io::empty(), std::io::sink(), None).0,
     };
-    let creditor = to.clone();
-    let (front, mut requests) = Front::bind(info, move |bytes| creditor.send(Frame::Credit(bytes))).await?;
+    let creditor = Arc::new(Mutex::new(to.clone()));
+    let credited = creditor.clone();
+    let credit = move |bytes| {
+        let to = credited.lock().unwrap_or_else(PoisonError::into_inner);
+        to.send(Frame::Credit(bytes));
+    };
+    let (front, mut requests) = Front::bind(info, credit).await?;
     let mut launcher = Launcher {
         options: options.clone(),
         front,
+        transfers: Transfers::new(to.clone()),
         to,
         phase: Phase::Starting,
         waiting: None,
@@ -234,6 +155,10 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
         newest: None,
         notes: Vec::new(),
         ending: false,
+        kept: None,
+        cut: false,
+        received: 0,
+        sent: Log::default(),
     };
     if let Err(error) = &line {
         let problem = Problem::new(
@@ -246,11 +171,13 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
     let mut hung_up = signal(SignalKind::hangup())?;
     let (orphan, mut orphaned) = mpsc::channel(1);
     std::thread::spawn(move || {
-        wait_for_parent();
+        parent::wait_for_parent();
         let _ = orphan.blocking_send(());
     });
     let mut long = Box::pin(tokio::time::sleep(LONG));
+    let mut again = Box::pin(tokio::time::sleep(AGAIN));
     loop {
+        let is_cut = launcher.cut && line.is_err();
         let event = async {
             match &mut line {
                 Ok(line) => line.from.recv().await,
@@ -266,10 +193,20 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
                 }
             }
             event = event => {
-                let code = launcher.event(event.unwrap_or(Event::Closed(String::new())), line.as_mut().ok()).await;
-                if let Some(code) = code {
-                    tokio::time::sleep(LAST).await;
-                    return Ok(code);
+                let then = launcher.event(event.unwrap_or(Event::Closed(String::new())), line.as_mut().ok()).await;
+                match then {
+                    Then::Go => {}
+                    Then::Exit(code) => {
+                        tokio::time::sleep(LAST).await;
+                        return Ok(code);
+                    }
+                    Then::Again => {
+                        if let Ok(line) = &mut line {
+                            end(line);
+                        }
+                        line = Err(anyhow::anyhow!("cut"));
+                        again.as_mut().reset(tokio::time::Instant::now() + AGAIN);
+                    }
                 }
                 if matches!(launcher.phase, Phase::Failed(_)) {
                     // Nothing more comes from there.
@@ -278,6 +215,15 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
                     }
                     line = Err(anyhow::anyhow!("gone"));
                 }
+            }
+            () = &mut again, if is_cut => {
+                line = connect(options, &info.key, launcher.kept.as_deref().map(|id| (id, launcher.received)));
+                if let Ok(line) = &line {
+                    launcher.to = line.to.clone();
+                    launcher.transfers = Transfers::new(line.to.clone());
+                    *creditor.lock().unwrap_or_else(PoisonError::into_inner) = line.to.clone();
+                }
+                again.as_mut().reset(tokio::time::Instant::now() + AGAIN);
             }
             () = &mut long, if matches!(launcher.phase, Phase::Starting) && launcher.waiting.is_none() => {
                 let text = format!("connecting to {} …", launcher.options.host);
@@ -293,26 +239,6 @@ async fn launch(options: &Options, info: &ConnectionInfo) -> Result<i32> {
         end(line);
     }
     Ok(0)
-}
-
-/// Ends the command. Its input is closed: the other side ends by that, also when the command does not.
-fn end(line: &mut Line) {
-    line.to.close(FAREWELL);
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < FAREWELL {
-        if !matches!(line.child.try_wait(), Ok(None)) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    // SAFETY: a plain call; the child is ours and not reaped.
-    unsafe { libc::kill(line.child.id() as i32, libc::SIGTERM) };
-    std::thread::sleep(Duration::from_millis(50));
-    // One that is stopped, or waits for a network that is gone, does not hear it. `queue` has a job to end yet.
-    if !line.is_queue {
-        let _ = line.child.kill();
-    }
-    let _ = line.child.try_wait();
 }
 
 impl Launcher {
@@ -332,6 +258,8 @@ impl Launcher {
                 false
             }
             _ if is_shutdown => {
+                // One that starts is not to be kept.
+                self.to.send(Frame::End);
                 answer::shutdown(&mut self.front, &request).await;
                 request.channel == Channel::Control
             }
@@ -349,6 +277,10 @@ impl Launcher {
     fn give(&mut self, request: Request) {
         if matches!(request.message.content, Content::ExecuteRequest(_)) {
             self.cells.push(request.message);
+        }
+        if self.kept.is_some() {
+            self.sent.push(request.channel, request.parts.clone(), 0);
+            self.sent.forget_old();
         }
         self.to.send(Frame::Message(request.channel, request.parts));
     }
@@ -417,10 +349,40 @@ impl Launcher {
         }
     }
 
-    /// Something from the other side. The status to exit with, if that was all.
-    async fn event(&mut self, event: Event, line: Option<&mut Line>) -> Option<i32> {
+    /// The line is cut, and the kernel at its other end goes on: it is tried again.
+    async fn lost(&mut self, problem: &Problem) -> Then {
+        if self.kept.is_none() {
+            self.fail(problem).await;
+            return Then::Go;
+        }
+        self.transfers.forget_all();
+        if !self.cut {
+            self.cut = true;
+            let text = format!(
+                "the connection to {} is lost; the kernel there is kept, and is tried again every {} seconds",
+                self.options.host,
+                AGAIN.as_secs()
+            );
+            self.phase = Phase::Starting;
+            self.say(&text).await;
+            self.wait(text).await;
+        }
+        Then::Again
+    }
+
+    /// Says it below the newest cell, or the next.
+    async fn say(&mut self, text: &str) {
+        match self.newest.clone() {
+            Some(cell) => answer::note(&mut self.front, text, Some(&cell)).await,
+            None => self.notes.push(text.to_owned()),
+        }
+    }
+
+    /// Something from the other side.
+    async fn event(&mut self, event: Event, line: Option<&mut Line>) -> Then {
         match event {
             Event::Frame(Frame::Message(channel, parts)) => {
+                self.received += 1;
                 if channel == Channel::Shell
                     && let Some(id) = parent_of(&parts)
                 {
@@ -438,35 +400,66 @@ impl Launcher {
                     answer::progress(&mut self.front, &text, &id(&cell), false, &cell).await;
                 }
                 self.waiting = None;
+                self.kept = running.kept;
                 self.phase = Phase::Running;
+                if std::mem::take(&mut self.cut) {
+                    let text = format!("the connection to {} is there again", self.options.host);
+                    self.say(&text).await;
+                    match running.received {
+                        Some(received) => {
+                            for sent in self.sent.after(received) {
+                                self.to.send(Frame::Message(sent.channel, sent.parts.clone()));
+                            }
+                        }
+                        // Another front end was there in between.
+                        None => (self.sent, self.received) = (Log::default(), 0),
+                    }
+                }
                 for request in std::mem::take(&mut self.pending) {
                     self.give(request);
                 }
             }
-            Event::Frame(Frame::Note(text)) => match self.newest.clone() {
-                Some(cell) => answer::note(&mut self.front, &text, Some(&cell)).await,
-                None => self.notes.push(text),
-            },
+            Event::Frame(Frame::Note(text)) => self.say(&text).await,
             Event::Frame(Frame::Failed(problem)) => self.fail(&problem).await,
             // As with a kernel of this machine: when it was not asked to end, the front end starts a new one.
-            Event::Frame(Frame::Ended) => return Some(i32::from(!self.ending)),
+            Event::Frame(Frame::Ended) => return Then::Exit(i32::from(!self.ending)),
+            Event::Frame(Frame::Move(Move::Ask { id, upload, path, name })) => self.carry(id, upload, &path, &name),
+            Event::Frame(Frame::Move(word)) => drop(self.transfers.said(word)),
+            Event::Frame(Frame::Piece(id, piece)) => drop(self.transfers.piece(id, &piece)),
             Event::Frame(_) => {}
-            Event::Closed(_) if self.ending => return Some(0),
+            Event::Closed(_) if self.ending => return Then::Exit(0),
             Event::Closed(noise) => {
                 let problem = match (&self.phase, line) {
-                    (Phase::Starting, Some(line)) => why_closed(&self.options, &noise, line),
+                    (Phase::Starting, Some(line)) if !self.cut => why_closed(&self.options, &noise, line),
                     _ => words::lost(&self.options.host, false),
                 };
-                self.fail(&problem).await;
+                return self.lost(&problem).await;
             }
-            Event::Silent => self.fail(&words::lost(&self.options.host, true)).await,
+            Event::Silent => return self.lost(&words::lost(&self.options.host, true)).await,
         }
-        None
+        Then::Go
+    }
+
+    /// A cell wants a file. Paths are relative to the folder in which the front end has started this, the notebook's.
+    fn carry(&mut self, id: u32, upload: bool, path: &str, name: &str) {
+        let mut path = transfer::home_of(path);
+        if !upload && path.is_dir() {
+            path.push(name);
+        }
+        let begun = if upload {
+            self.transfers.send(id, &path)
+        } else {
+            self.transfers.take(id, &path)
+        };
+        if let Err(error) = begun {
+            self.transfers.cancel(id, &format!("{error:#}"));
+        }
     }
 
     /// There is no kernel any more, or never was: everything that waits is answered, and so is all that comes.
     async fn fail(&mut self, problem: &Problem) {
         let report = Report::new("RemoteError", problem);
+        self.cut = false;
         self.phase = Phase::Failed(report.clone());
         for cell in std::mem::take(&mut self.cells) {
             answer::failed(&mut self.front, &cell, &report, false).await;
@@ -487,22 +480,6 @@ fn parent_of(parts: &[bytes::Bytes]) -> Option<String> {
     let parent = parts.iter().skip_while(|part| part[..] != *b"<IDS|MSG>").nth(3)?;
     let parent: serde_json::Value = serde_json::from_slice(parent).ok()?;
     Some(parent["msg_id"].as_str()?.to_owned())
-}
-
-/// Returns when the front end's process has gone: a killed one says nothing.
-fn wait_for_parent() {
-    // SAFETY: asks for a number.
-    let parent = || unsafe { libc::getppid() };
-    let first = parent();
-    let named = std::env::var("JPY_PARENT_PID")
-        .ok()
-        .and_then(|pid| pid.parse::<i32>().ok());
-    let named = named.filter(|pid| *pid > 1);
-    // SAFETY: signal 0 only asks.
-    let is_alive = |pid| unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() == libc::EPERM };
-    while parent() == first && named.is_none_or(is_alive) {
-        std::thread::sleep(Duration::from_millis(500));
-    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,27 @@
 //! front end ─ZeroMQ─ launch ─frames, over ssh's (and srun's) pipes─ serve ─ZeroMQ, Unix sockets─ lightcell-kernel
 //! ```
 //!
-//! In a cluster `queue` stands between the two, where Slurm's commands are. Nothing listens on the other machine but the kernel's own sockets in a private folder, and there are no tunnels that
+//! In a cluster `queue` stands between the two, where Slurm's commands are. With `--keep` a `keeper` stands before these two; it
+//! stays when ssh goes. Nothing listens on the other machine but the kernel's own sockets in a private folder, and there are no tunnels that
 //! could be left over. The pipes are the life line: when they end or fall silent, both sides end.
 
 mod answer;
+mod backlog;
+mod files;
 mod frame;
 mod front;
+mod keep;
+mod keeper;
+mod kept;
 mod kernel;
 mod launch;
 mod link;
+mod log;
 mod plug;
 mod queue;
 mod serve;
+mod sign;
+mod transfer;
 mod words;
 
 use anyhow::{Context, Result, bail};
@@ -41,8 +50,13 @@ fn run(args: &[String]) -> Result<ExitCode> {
         ["probe", name, host, "--", ..] if args.len() > 4 => launch::probe(name, host, &args[4..]),
         ["queue", mark, ..] => queue::run(mark, &args[2..]),
         ["serve", mark] => serve::run(mark),
+        ["keep", mark, name, limit, _, ..] => keep::run(mark, name, limit, &args[4..]),
+        ["keeper", name, limit, _, ..] => keeper::run(name, limit, &args[3..]),
+        ["kept", name] => keep::show(name),
+        ["end", name] => keep::end_all(name, None),
+        ["end", name, id] => keep::end_all(name, Some(id)),
         _ => bail!(
-            "usage: lightcell-remote launch … | probe … | queue MARK … | serve MARK | --version\n\
+            "usage: lightcell-remote launch … | probe … | queue MARK … | serve MARK | keep … | kept NAME | end NAME | --version\n\
              hint: Jupyter starts it; `lightcell remote add` registers a machine"
         ),
     }

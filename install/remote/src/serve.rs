@@ -1,6 +1,7 @@
 //! `lightcell-remote serve MARK`: on the machine where the kernel runs. It starts the kernel, connects to its sockets and
 //! carries messages over its own standard input and output. When that line ends or goes silent, so does everything here.
 
+use crate::files::Files;
 use crate::frame::{Frame, Problem, Running};
 use crate::kernel::{self, Kernel, Sockets};
 use crate::link::{self, Event};
@@ -59,7 +60,7 @@ pub fn take_stdout() -> Result<File> {
 }
 
 /// The installation's folder: this program is in its `bin`.
-fn home() -> Result<PathBuf> {
+pub fn home() -> Result<PathBuf> {
     let me = std::env::current_exe().context("cannot find this program")?;
     let home = me.parent().and_then(Path::parent);
     Ok(home.context("this program is in no installation")?.to_owned())
@@ -100,6 +101,9 @@ async fn with_kernel(
 ) -> Result<(), Problem> {
     let told = |kind| signal(kind).map_err(|error| explain(&error.to_string()));
     let (mut terminated, mut hung_up) = (told(SignalKind::terminate())?, told(SignalKind::hangup())?);
+    // Slurm's word before a job's end. This signal does nothing to those who do not ask for it, and Slurm sends it to all
+    // processes of the job.
+    let mut warned = told(SignalKind::from_raw(libc::SIGURG))?;
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     let begun = std::time::Instant::now();
     let mut early = Vec::new();
@@ -126,8 +130,10 @@ async fn with_kernel(
         .map_err(|error| explain(&format!("{error:#}")))?;
     to.send(Frame::Ready(Running {
         machine: machine(),
-        text: String::new(),
+        ..Running::default()
     }));
+    let mut files = Files::new(to);
+    let mut asks = kernel.asks();
     for frame in early {
         take(&mut plug, frame).await;
     }
@@ -135,6 +141,9 @@ async fn with_kernel(
     loop {
         tokio::select! {
             event = from.recv() => match event {
+                Some(Event::Frame(Frame::Leave)) => kernel.leave(),
+                Some(Event::Frame(Frame::Move(word))) => files.said(word, kernel),
+                Some(Event::Frame(Frame::Piece(id, piece))) => files.piece(id, &piece, kernel),
                 Some(Event::Frame(frame)) => take(&mut plug, frame).await,
                 Some(Event::Closed(_) | Event::Silent) | None => return Ok(()),
             },
@@ -146,6 +155,15 @@ async fn with_kernel(
                         Err(_) => Ok(()),
                     };
                 }
+            }
+            Some(line) = asks.recv() => files.asked(&line, kernel),
+            _ = warned.recv() => {
+                kernel.leave();
+                to.send(Frame::Note(format!(
+                    "the time of the kernel on {} is nearly over: a `%fit` that runs writes a checkpoint now; after a \
+                     restart of the kernel, the same `%fit … --ckpt-path last` goes on",
+                    machine()
+                )));
             }
             _ = terminated.recv() => return Err(told_to_end()),
             _ = hung_up.recv() => return Err(told_to_end()),
@@ -161,7 +179,7 @@ async fn take(plug: &mut Plug, frame: Frame) {
     }
 }
 
-fn told_to_end() -> Problem {
+pub fn told_to_end() -> Problem {
     Problem::new(
         format!(
             "the kernel on {} {TOLD}, by its system or somebody there; its variables are gone",

@@ -1,6 +1,6 @@
 //! The installation at the other end: whether it is there, and how it comes there.
 
-use super::target::Target;
+use super::target::{ANSWER, Target};
 use crate::place::{self, Place};
 use crate::ui::{self, problem};
 use anyhow::{Context, Result};
@@ -22,7 +22,7 @@ pub fn look(target: &Target) -> Result<Found> {
     let doctor = target.installed("lightcell", &["doctor".into(), "--json".into()]);
     let remote = target.installed("lightcell-remote", &["--version".into()]);
     // Each in a shell of its own, as they end with exec. What the login shell prints comes before the mark.
-    let script = format!("echo LIGHTCELL-ANSWER; ({remote}) && ({doctor})");
+    let script = format!("echo {ANSWER}; ({remote}) && ({doctor})");
     let out = run(&target.ssh(&script))
         .output()
         .with_context(|| format!("cannot run ssh to {host}"))?;
@@ -30,7 +30,7 @@ pub fn look(target: &Target) -> Result<Found> {
         String::from_utf8_lossy(&out.stdout),
         String::from_utf8_lossy(&out.stderr),
     );
-    let Some((_, answer)) = said.split_once("LIGHTCELL-ANSWER\n") else {
+    let Some((_, answer)) = said.split_once(&format!("{ANSWER}\n")) else {
         return Err(unreachable(target, errors.trim()));
     };
     Ok(judge(answer, env!("CARGO_PKG_VERSION")))

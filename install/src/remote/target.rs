@@ -8,6 +8,9 @@ use std::path::Path;
 /// Stands for the mark that `lightcell-remote launch` waits for.
 const MARK: &str = "@MARK@";
 
+/// What is said there before it comes from the host's shell.
+pub const ANSWER: &str = "LIGHTCELL-ANSWER";
+
 /// A machine, or a queue of machines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -19,6 +22,9 @@ pub struct Target {
     pub dir: Option<String>,
     /// Further arguments for ssh.
     pub ssh_args: Vec<String>,
+    /// A kernel whose front end is gone goes on for so many seconds.
+    #[serde(default)]
+    pub keep: Option<u64>,
 }
 
 /// As the user named it to ssh.
@@ -53,7 +59,9 @@ pub struct Slurm {
 impl Slurm {
     /// srun's arguments.
     fn args(&self) -> Vec<String> {
-        let mut args = Vec::new();
+        // Before the job's end `serve` is told, so that a run writes a checkpoint; SIGURG does nothing to other processes. An
+        // argument of the user's comes later and counts.
+        let mut args = vec!["--signal=URG@90".to_owned()];
         let mut push = |flag: &str, value: Option<String>| args.extend(value.map(|value| format!("{flag}={value}")));
         push("--partition", self.partition.clone());
         push("--gpus", self.gpus.map(|count| count.to_string()));
@@ -94,6 +102,7 @@ impl Target {
             slurm,
             dir,
             ssh_args,
+            keep: None,
         })
     }
 
@@ -115,21 +124,54 @@ impl Target {
         format!("{scheme}://{host}")
     }
 
-    /// The command with the kernel at its other end.
-    pub fn launch(&self, program: &Path) -> Vec<String> {
-        let mut role = match &self.slurm {
-            None => vec!["serve".to_owned(), MARK.to_owned()],
-            Some(slurm) => {
-                let mut role = vec!["queue".to_owned(), MARK.to_owned()];
-                role.extend(slurm.args());
-                role
-            }
+    /// The command with the kernel at its other end; with a name, the kernel is kept under it, if it is to be kept.
+    pub fn launch(&self, program: &Path, name: Option<&str>) -> Vec<String> {
+        let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let mut role = match (self.keep, name) {
+            // The keeper gives the mark to the role that it starts.
+            (Some(seconds), Some(name)) => own(&["keep", MARK, name, &seconds.to_string(), self.role()]),
+            _ => own(&[self.role(), MARK]),
         };
+        role.extend(self.slurm.iter().flat_map(Slurm::args));
         if self.host.is_some() {
             return self.ssh(&self.installed("lightcell-remote", &role));
         }
         role.insert(0, program.to_string_lossy().into_owned());
         role
+    }
+
+    fn role(&self) -> &'static str {
+        if self.slurm.is_some() { "queue" } else { "serve" }
+    }
+
+    /// The command that runs `lightcell-remote` there, where [`launch`](Target::launch) runs it.
+    pub fn run(&self, program: &Path, args: &[&str]) -> Vec<String> {
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        if self.host.is_some() {
+            return self.ssh(&format!("echo {ANSWER}; {}", self.installed("lightcell-remote", &args)));
+        }
+        args.insert(0, program.to_string_lossy().into_owned());
+        args
+    }
+
+    /// Its options, as they can be given again.
+    pub fn options(&self) -> String {
+        let mut options = Vec::new();
+        let mut push = |flag: &str, value: Option<String>| {
+            options.extend(value.map(|value| format!("--{flag} {}", quote(&value))));
+        };
+        if let Some(slurm) = &self.slurm {
+            push("partition", slurm.partition.clone());
+            push("gpus", slurm.gpus.map(|count| count.to_string()));
+            push("cpus", slurm.cpus.map(|count| count.to_string()));
+            push("time", slurm.time.clone());
+            for arg in &slurm.srun_args {
+                push("srun-arg", Some(arg.clone()));
+            }
+        }
+        push("keep", self.keep.map(written));
+        push("dir", self.dir.clone());
+        options.join(" ").replace("--srun-arg ", "--srun-arg=")
     }
 
     /// Shell words that run one of the installation's programs there, or say that there is none.
@@ -208,6 +250,33 @@ impl Host {
     }
 }
 
+/// Seconds from `90m`, `8h`, `2d` or `30s`.
+pub fn span(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no time: write 90m, 8h or 2d");
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    count
+        .checked_mul(unit)
+        .filter(|seconds| (1..=366 * 86_400).contains(seconds))
+        .ok_or_else(wrong)
+}
+
+/// The same in writing.
+fn written(seconds: u64) -> String {
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let (size, unit) = units
+        .into_iter()
+        .find(|(size, _)| seconds.is_multiple_of(*size))
+        .unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / size)
+}
+
 /// A word for `sh`.
 pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
@@ -267,7 +336,7 @@ mod tests {
     fn the_command_is_the_users_ssh_with_one_script() {
         let mut target = read("ssh://me@gpu:2222").unwrap();
         target.ssh_args = vec!["-F".into(), "/my config".into()];
-        let words = target.launch(Path::new("/here/lightcell-remote"));
+        let words = target.launch(Path::new("/here/lightcell-remote"), Some("gpu"));
         assert_eq!(words[..4], ["ssh", "-F", "/my config", "-T"]);
         assert_eq!(words[words.len() - 4..words.len() - 1], ["-p", "2222", "me@gpu"]);
         assert!(words.iter().any(|word| word == "ControlPath=none"));
@@ -283,13 +352,14 @@ mod tests {
             time: Some("1:00:00".into()),
             srun_args: vec!["--mem=8G".into()],
         };
-        let target = Target::read("slurm://", slurm, Some("~/my lc".into()), Vec::new()).unwrap();
+        let mut target = Target::read("slurm://", slurm, Some("~/my lc".into()), Vec::new()).unwrap();
         assert_eq!(
-            target.launch(Path::new("/lc/bin/lightcell-remote")),
+            target.launch(Path::new("/lc/bin/lightcell-remote"), None),
             [
                 "/lc/bin/lightcell-remote",
                 "queue",
                 "@MARK@",
+                "--signal=URG@90",
                 "--partition=gpu",
                 "--gpus=1",
                 "--cpus-per-task=4",
@@ -298,6 +368,38 @@ mod tests {
             ]
         );
         assert_eq!(target.folder(), "\"$HOME\"/'my lc'");
+        target.keep = Some(8 * 3600);
+        let kept = target.launch(Path::new("/lc/bin/lightcell-remote"), Some("a100"));
+        assert_eq!(
+            kept[..7],
+            [
+                "/lc/bin/lightcell-remote",
+                "keep",
+                "@MARK@",
+                "a100",
+                "28800",
+                "queue",
+                "--signal=URG@90"
+            ]
+        );
+        // A check keeps nothing.
+        assert_eq!(target.launch(Path::new("/p"), None)[1], "queue");
+        assert_eq!(
+            target.options(),
+            "--partition gpu --gpus 1 --cpus 4 --time 1:00:00 --srun-arg=--mem=8G --keep 8h --dir '~/my lc'"
+        );
+        assert_eq!(target.run(Path::new("/p"), &["kept", "a100"]), ["/p", "kept", "a100"]);
+    }
+
+    #[test]
+    fn times_are_read_and_written() {
+        for (text, seconds) in [("30s", 30), ("90m", 5400), ("8h", 28_800), ("2d", 172_800)] {
+            assert_eq!(span(text), Ok(seconds));
+            assert_eq!(written(seconds), text);
+        }
+        for text in ["", "8", "h", "-1h", "0s", "8 h", "9999d", "8é"] {
+            assert_eq!(span(text), Err(format!("`{text}` is no time: write 90m, 8h or 2d")));
+        }
     }
 
     #[test]

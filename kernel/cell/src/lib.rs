@@ -97,10 +97,20 @@ pub fn emit_event(json: &[u8]) -> bool {
 
 /// Whether the user pressed stop since the last [`clear_stop`]. Always `false` outside a notebook.
 pub fn stop_requested() -> bool {
+    stop_state() != 0
+}
+
+/// Whether the stop comes from the kernel, because all of this ends soon (a job's time is nearly over): what is to be kept
+/// should be written.
+pub fn leave_requested() -> bool {
+    stop_state() == 2
+}
+
+fn stop_state() -> c_int {
     static STOP: OnceLock<Option<StopFn>> = OnceLock::new();
     // SAFETY: takes nothing, reads one atomic of the worker.
     STOP.get_or_init(|| stop_fn(c"lightcell_stop_requested"))
-        .is_some_and(|stop| unsafe { stop() } != 0)
+        .map_or(0, |stop| unsafe { stop() })
 }
 
 /// Forgets an earlier press of the stop button; a run calls it when it begins.

@@ -8,3 +8,7 @@
 pub mod frame;
 #[cfg(feature = "run")]
 pub mod run;
+
+/// The value that comes with the stop signal when it is no user who stops a run: the kernel ends soon, and what is to be
+/// kept should be written.
+pub const LEAVE: i32 = 2;

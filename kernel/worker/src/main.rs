@@ -43,6 +43,7 @@ fn main() {
     copy::supervise();
     panics::install();
     output::arm();
+    cell::preload();
     cell::serve(private);
 }
 
@@ -74,7 +75,7 @@ fn hand_on_to_kernel() {
     }
 }
 
-/// Whether stop was pressed since the last clear. For the training library.
+/// Whether stop was pressed since the last clear; 2 when it was the kernel, before its end. For the training library.
 #[unsafe(no_mangle)]
 pub extern "C" fn lightcell_stop_requested() -> c_int {
     c_int::from(shared::get().stop.load(std::sync::atomic::Ordering::Relaxed))

@@ -9,14 +9,19 @@ use std::sync::atomic::Ordering;
 /// Installs both. The hook holds for the cells, because they share libstd.so with this program.
 pub fn install() {
     std::panic::set_hook(Box::new(hook));
-    extern "C" fn note_stop(_: std::ffi::c_int) {
-        shared::get().stop.store(1, Ordering::Relaxed);
+    extern "C" fn note_stop(_: std::ffi::c_int, info: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {
+        // SAFETY: with SA_SIGINFO the kernel of the system gives a valid pointer; the value is there when it was queued.
+        let queued = unsafe { info.as_ref() }.filter(|info| info.si_code == libc::SI_QUEUE);
+        // SAFETY: as above.
+        let value = queued.map_or(0, |info| unsafe { info.si_value() }.sival_ptr as usize as i32);
+        let leave = i32::from(value == lightcell_events::LEAVE);
+        shared::get().stop.fetch_max(1 + leave, Ordering::Relaxed);
     }
     // SAFETY: the handler stores one atomic, which is allowed in a handler; SA_RESTART keeps user system calls going.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = note_stop as *const () as usize;
-        action.sa_flags = libc::SA_RESTART;
+        action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
         libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut());
     }
 }

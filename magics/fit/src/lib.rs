@@ -16,6 +16,7 @@ mod error;
 mod evaluation;
 mod fit;
 mod flow;
+mod gpu_free;
 mod history;
 mod interchange;
 mod layers;

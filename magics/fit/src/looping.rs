@@ -123,6 +123,7 @@ pub(crate) fn run(
         val_batches: pass.val_batches,
         parameters: about.parameters,
         hparams: about.hparams.clone(),
+        log_dir: pass.callbacks.log_dir().map(|dir| dir.display().to_string()),
     });
     let outcome = switches.and_then(|_switches| prepared.and_then(|()| pass.whole()));
     let (status, error) = match outcome {
@@ -208,6 +209,9 @@ impl Loop<'_> {
     /// The run from its first hook to its last.
     fn whole(&mut self) -> Result<Status> {
         let outcome = self.all();
+        if matches!(outcome, Ok(Status::Stopped)) && self.reporter.leaving() {
+            self.write_before_the_end();
+        }
         self.state.store.mode.set_training(false);
         let ended = self.bare_hook(Hook::FitEnd, Stage::Train);
         let outcome = outcome.and_then(|status| ended.map(|()| status));

@@ -20,6 +20,8 @@ pub(crate) struct Outside {
     pub emit: Box<dyn FnMut(&RunEvent) -> bool>,
     /// Whether the user pressed stop since the run began.
     pub stop: Box<dyn FnMut() -> bool>,
+    /// Whether that was no user, but the end of all this, which is near.
+    pub leave: Box<dyn Fn() -> bool>,
 }
 
 impl Outside {
@@ -29,6 +31,7 @@ impl Outside {
         Outside {
             emit: Box::new(|event| lightcell_cell::emit_event(&run::encode(event))),
             stop: Box::new(lightcell_cell::stop_requested),
+            leave: Box::new(lightcell_cell::leave_requested),
         }
     }
 }
@@ -72,6 +75,11 @@ impl Reporter {
     /// Whether the user pressed stop.
     pub fn stopped(&mut self) -> bool {
         (self.outside.stop)()
+    }
+
+    /// Whether the process will be ended soon.
+    pub fn leaving(&self) -> bool {
+        (self.outside.leave)()
     }
 
     pub fn run(&self) -> &str {

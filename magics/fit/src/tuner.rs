@@ -149,6 +149,8 @@ fn overheard(listener: &Listener, steps: Option<(u64, u64)>) -> Outside {
     Outside {
         emit: Box::new(emit),
         stop: Box::new(move || asked.borrow_mut().stopped()),
+        // Steps of a search are nothing to be kept.
+        leave: Box::new(|| false),
     }
 }
 

@@ -4,6 +4,7 @@ use super::collate::Collate;
 use super::dataset::{BatchOf, Dataset};
 use super::random::{self, Draw};
 use super::sampler::{Sampler, SequentialSampler, shuffled};
+use super::threads;
 use super::workers::Workers;
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
@@ -221,7 +222,8 @@ impl<B: Batch> DataLoader<B> {
     }
 
     /// So many threads load batches ahead of the training; with 0, as it is at first, each is loaded when it is needed. The
-    /// batches and their order are the same with any number. The threads end with the pass over the data.
+    /// batches and their order are the same with any number. The threads end with the pass over the data. In a job of
+    /// Slurm there are no more of them than the job has processors.
     #[must_use]
     pub fn num_workers(mut self, num_workers: usize) -> DataLoader<B> {
         self.loader.num_workers = num_workers;
@@ -507,7 +509,10 @@ impl Loading {
         let workers = match &mut self.workers {
             Some(workers) => workers,
             none => {
-                let threads = self.num_workers.min(self.pass.batches() - self.at);
+                let threads = self
+                    .num_workers
+                    .min(self.pass.batches() - self.at)
+                    .min(threads::allowed());
                 none.insert(Workers::start(&self.pass, threads, self.at)?)
             }
         };

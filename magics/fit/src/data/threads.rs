@@ -1,4 +1,4 @@
-//! How many threads libtorch uses within a worker: one, as there are several workers.
+//! How many threads libtorch uses within a worker: one, as there are several workers; and how many workers there may be.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 
@@ -24,6 +24,25 @@ pub(super) fn alone() {
     }
 }
 
+/// How many workers a job of Slurm has processors for; elsewhere as many as are asked for, as in PyTorch.
+pub(super) fn allowed() -> usize {
+    allowed_by(|name| std::env::var(name).ok())
+}
+
+fn allowed_by(get: impl Fn(&str) -> Option<String>) -> usize {
+    let counts = ["SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"].map(get);
+    match &counts {
+        [Some(_), per_task, on_node] => {
+            let mut given = [per_task, on_node].into_iter().flatten();
+            given
+                .find_map(|count| count.parse().ok())
+                .filter(|count| *count > 0)
+                .unwrap_or(usize::MAX)
+        }
+        _ => usize::MAX,
+    }
+}
+
 /// Where the OpenMP library of this process lies. It is not always in the scope that names are looked up in.
 fn openmp() -> Option<CString> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
@@ -34,6 +53,25 @@ fn openmp() -> Option<CString> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_job_limits_the_workers() {
+        let by = |pairs: &[(&str, &str)]| {
+            super::allowed_by(|name| {
+                let found = pairs.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert_eq!(by(&[("SLURM_CPUS_ON_NODE", "2")]), usize::MAX);
+        assert_eq!(by(&[("SLURM_JOB_ID", "7")]), usize::MAX);
+        assert_eq!(by(&[("SLURM_JOB_ID", "7"), ("SLURM_CPUS_ON_NODE", "8")]), 8);
+        let both = [
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_CPUS_ON_NODE", "8"),
+            ("SLURM_CPUS_PER_TASK", "2"),
+        ];
+        assert_eq!(by(&both), 2);
+    }
+
     #[test]
     fn a_worker_has_one_thread_and_others_keep_theirs() {
         let _turn = crate::tests::in_turn();

@@ -140,6 +140,23 @@ impl Loop<'_> {
         Ok(())
     }
 
+    /// Writes a checkpoint where `ckpt_path` "last" looks, as the process ends soon. One name, which is Lightning's for
+    /// this: the next run's takes the place of this one's.
+    pub(super) fn write_before_the_end(&mut self) {
+        let states = self.callbacks.states();
+        let folder = folder_of(&states).unwrap_or_else(|| self.root.join("checkpoints"));
+        let path = folder.join("hpc_ckpt.safetensors");
+        let text = match self.act(vec![Action::Save(path.clone())]) {
+            Ok(()) => format!(
+                "the kernel ends soon, so the run stopped after its batch and wrote {}; in a new kernel, the same command with \
+                 `--ckpt-path last` goes on from there",
+                path.display()
+            ),
+            Err(error) => format!("the kernel ends soon, and the run could not be written: {error}"),
+        };
+        self.note(Level::Warning, text);
+    }
+
     pub(super) fn note(&mut self, level: Level, text: String) {
         let run = self.reporter.run().to_owned();
         self.reporter.send(&RunEvent::Note { run, level, text });

@@ -22,6 +22,7 @@ pub(super) fn notebook(press: impl Fn(&RunEvent) -> bool + 'static) -> (Outside,
         Outside {
             emit: Box::new(emit),
             stop: Box::new(move || stop.get()),
+            leave: Box::new(|| false),
         },
         events,
     )
@@ -69,6 +70,7 @@ fn a_run_sends_its_events_in_order() {
         val_batches,
         parameters,
         hparams,
+        log_dir,
     } = &events[0]
     else {
         panic!("{:?}", events[0])
@@ -78,6 +80,7 @@ fn a_run_sends_its_events_in_order() {
         (lightcell_events::run::VERSION, "Net", "cpu")
     );
     assert_eq!((*first_epoch, *max_epochs, *train_batches, *val_batches), (0, 2, 5, 2));
+    assert_eq!(*log_dir, None);
     assert_eq!(
         (*parameters, &hparams["hidden"]),
         (4 * 16 + 16 + 16 * 2 + 2, &serde_json::json!(16))

@@ -119,6 +119,7 @@ fn half_mixed_on_the_cpu_is_bfloat16_and_says_so() {
     let outside = Outside {
         emit: Box::new(emit),
         stop: Box::new(|| false),
+        leave: Box::new(|| false),
     };
     assert_eq!(fit.run_within(&half, &data(), outside), None);
     let text = "precision 16-mixed is for GPUs: on the CPU, bf16-mixed takes its place";

@@ -113,6 +113,78 @@ impl Callback for EachBatch {
     }
 }
 
+#[test]
+fn a_run_that_ends_with_its_kernel_goes_on_in_the_next() {
+    let _turn = in_turn();
+    let folder = Folder::new("leave");
+    let trainer = || trainer().max_epochs(2).default_root_dir(&*folder);
+    let straight = trainer().fit::<Net, _>(&RHp::default(), &data()).unwrap();
+    let mut fit = Fit::<Net>::build(RHp::default(), &trainer()).unwrap();
+    let (notes, asked) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(0)));
+    let heard = notes.clone();
+    let outside = crate::progress::Outside {
+        emit: Box::new(move |event| {
+            if let lightcell_events::run::RunEvent::Note { text, .. } = event {
+                heard.borrow_mut().push(text.clone());
+            }
+            true
+        }),
+        // Amid the first epoch.
+        stop: Box::new(move || {
+            *asked.borrow_mut() += 1;
+            *asked.borrow() > 9
+        }),
+        leave: Box::new(|| true),
+    };
+    assert!(fit.run_within(&trainer(), &data(), outside).is_none());
+    assert_eq!(fit.progress.status, Status::Stopped);
+    assert!(fit.progress.partial.is_some());
+    let file = folder.join("checkpoints/hpc_ckpt.safetensors");
+    assert_eq!(
+        notes.take(),
+        [format!(
+            "the kernel ends soon, so the run stopped after its batch and wrote {}; in a new kernel, the same command with \
+             `--ckpt-path last` goes on from there",
+            file.display()
+        )]
+    );
+    drop(fit);
+    tch::manual_seed(12345);
+    let resumed = trainer()
+        .seed(99)
+        .ckpt_path("last")
+        .fit::<Net, _>(&RHp::default(), &data())
+        .unwrap();
+    assert_eq!(all(&resumed), all(&straight));
+}
+
+#[test]
+fn a_run_that_cannot_be_written_says_so() {
+    let _turn = in_turn();
+    let folder = Folder::new("leave-not");
+    std::fs::write(folder.join("file"), "").unwrap();
+    let trainer = trainer().max_epochs(1).default_root_dir(folder.join("file"));
+    let mut fit = Fit::<Net>::build(RHp::default(), &trainer).unwrap();
+    let notes = Rc::new(RefCell::new(Vec::new()));
+    let heard = notes.clone();
+    let outside = crate::progress::Outside {
+        emit: Box::new(move |event| {
+            if let lightcell_events::run::RunEvent::Note { text, .. } = event {
+                heard.borrow_mut().push(text.clone());
+            }
+            true
+        }),
+        stop: Box::new(|| true),
+        leave: Box::new(|| true),
+    };
+    assert!(fit.run_within(&trainer, &data(), outside).is_none());
+    let notes = notes.take();
+    assert!(
+        notes[0].starts_with("the kernel ends soon, and the run could not be written: cannot make "),
+        "{notes:?}"
+    );
+}
+
 fn resumes(hp: &RHp, trainer: &Trainer, every: usize, first: usize) {
     resumes_with(hp, &|| trainer.clone(), every, first);
 }

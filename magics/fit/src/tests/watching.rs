@@ -98,6 +98,7 @@ fn a_run_that_the_user_stops_keeps_its_own_weights_and_goes_on() {
             // 2 batches of the check before, 16 of training, one question after them, then the first of validation.
             stop.get() == 20
         }),
+        leave: Box::new(|| false),
     };
     assert!(fit.run_within(&trainer, &data(), outside).is_none());
     assert_eq!((fit.progress.status, fit.progress.epoch), (Status::Stopped, 1));
@@ -198,6 +199,7 @@ fn a_summary_is_said_when_a_run_begins() {
             true
         }),
         stop: Box::new(|| false),
+        leave: Box::new(|| false),
     };
     assert!(fit.run_within(&trainer, &data(), outside).is_none());
     assert_eq!(notes.take(), [fit.summary(1)]);
