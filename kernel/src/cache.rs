@@ -331,13 +331,19 @@ fn has_foreign(session: &Path, own: &Path) -> bool {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).unwrap_or_default();
     let stubs = own.with_file_name(crate::stubs::FOLDER);
     let ours = [own.to_string_lossy(), stubs.to_string_lossy()];
+    // They lie beside the stubs, but bring crates that take time to compile.
+    let is_extra = |line: &str| {
+        lightcell_ipynb::project::EXTRAS
+            .iter()
+            .any(|(name, _)| line.starts_with(name))
+    };
     let dependencies = manifest
         .lines()
         .skip_while(|line| line.trim() != "[dependencies]")
         .skip(1);
     dependencies
         .map(str::trim)
-        .any(|line| !line.is_empty() && !ours.iter().any(|folder| line.contains(&**folder)))
+        .any(|line| !line.is_empty() && (is_extra(line) || !ours.iter().any(|folder| line.contains(&**folder))))
 }
 
 /// The name in a line of Cargo.lock: `name = "itoa"`.

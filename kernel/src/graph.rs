@@ -4,6 +4,7 @@
 //! depends on only costs time. Left out are build scripts' crates, macros (which it does not run), and what the training
 //! library and tch use inside.
 
+use lightcell_ipynb::project::EXTRAS;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 
@@ -41,8 +42,12 @@ pub fn thin(mut metadata: Value) -> Option<Value> {
         let is_used = kinds.is_none_or(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()));
         let from = names.get(from).map(String::as_str).unwrap_or_default();
         let name = names.get(id).map(String::as_str).unwrap_or_default();
-        let inside = INTERFACES.iter().find(|(of, _)| *of == from);
-        is_used && !macros.contains(id) && inside.is_none_or(|(_, shown)| shown.contains(&name))
+        let inside = match INTERFACES.iter().find(|(of, _)| *of == from) {
+            Some((_, shown)) => shown.contains(&name),
+            // What they are made of takes long to read, as it takes long to compile.
+            None => name == "lightcell" || EXTRAS.iter().all(|(extra, _)| *extra != from),
+        };
+        is_used && !macros.contains(id) && inside
     };
     let root = metadata["resolve"]["root"].as_str()?.to_owned();
     let nodes: HashMap<&str, &Value> = metadata["resolve"]["nodes"]
@@ -94,14 +99,16 @@ mod tests {
         let used = |name: &str| dep(name, Value::Null);
         let metadata = json!({
             "packages": [package("ctx", "cdylib"), package("lightcell", "lib"), package("tch", "lib"), package("zip", "lib"),
-                         package("mine", "lib"), package("cc", "lib"), package("derive", "proc-macro"), package("libc", "lib")],
+                         package("mine", "lib"), package("cc", "lib"), package("derive", "proc-macro"), package("libc", "lib"),
+                         package("lightcell-image", "lib"), package("png", "lib")],
             "resolve": {"root": "ctx", "nodes": [
-                node("ctx", vec![used("lightcell"), used("mine")]),
+                node("ctx", vec![used("lightcell"), used("mine"), used("lightcell-image")]),
+                node("lightcell-image", vec![used("lightcell"), used("png")]),
                 node("lightcell", vec![used("tch"), used("zip")]),
                 node("tch", vec![used("zip")]),
                 node("zip", vec![]),
                 node("mine", vec![used("libc"), used("derive"), dep("cc", json!("build"))]),
-                node("cc", vec![]), node("derive", vec![]), node("libc", vec![]),
+                node("cc", vec![]), node("derive", vec![]), node("libc", vec![]), node("png", vec![]),
             ]},
         });
         let thinned = thin(metadata).unwrap();
@@ -111,11 +118,14 @@ mod tests {
             .iter()
             .map(|p| p["name"].as_str().unwrap())
             .collect();
-        assert_eq!(names, BTreeSet::from(["ctx", "lightcell", "libc", "mine", "tch"]));
+        assert_eq!(
+            names,
+            BTreeSet::from(["ctx", "lightcell", "lightcell-image", "libc", "mine", "tch"])
+        );
         let nodes = thinned["resolve"]["nodes"].as_array().unwrap();
         let mine = nodes.iter().find(|node| node["id"] == "mine").unwrap();
         assert_eq!(mine["dependencies"], json!(["libc"]));
-        assert_eq!(nodes.len(), 5);
+        assert_eq!(nodes.len(), 6);
         assert_eq!(thin(json!({"packages": 3})), None);
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::home::{Home, Rustc};
 use anyhow::{Context, Result};
+use lightcell_ipynb::project::EXTRAS;
 use std::path::{Path, PathBuf};
 
 /// A crate, what it is behind its stub, and the folder of its sources.
@@ -68,6 +69,71 @@ pub fn write(home: &Home, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A cell's text with where the crates of ours are that it asks for ([`EXTRAS`]); `None` when it asks for none.
+///
+/// Such a crate's manifest here names the stub where its own names the training library's sources: with these, its tables
+/// would be of other types than those of the cells.
+pub fn located(home: &Home, rustc: &Rustc, cell: &str) -> Result<Option<String>> {
+    let mut found = false;
+    let mut text = String::with_capacity(cell.len());
+    for line in cell.split_inclusive('\n') {
+        match extra(line) {
+            Some((name, part)) => {
+                found = true;
+                let path = write_extra(name, &home.setup.src.join(part), &folder(home, rustc)?)?;
+                text.push_str(&format!(":dep {name} = {{ path = {:?} }}\n", path.to_string_lossy()));
+            }
+            None => text.push_str(line),
+        }
+    }
+    Ok(found.then_some(text))
+}
+
+/// The crate of ours that a `:dep` line asks for. One that says where its own is means another.
+fn extra(line: &str) -> Option<(&'static str, &'static str)> {
+    let rest = line.trim_end().strip_prefix(":dep ")?;
+    let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+    let elsewhere = ["path", "git"].iter().any(|key| value.contains(key));
+    let of = EXTRAS.into_iter().find(|(extra, _)| *extra == name.trim());
+    of.filter(|_| !elsewhere)
+}
+
+fn write_extra(name: &str, sources: &Path, stubs: &Path) -> Result<PathBuf> {
+    let manifest = sources.join("Cargo.toml");
+    let own = std::fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let to = stubs.join(name);
+    std::fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+    let file = to.join("Cargo.toml");
+    let text = on_stub(name, &own, sources, stubs);
+    // Written only when it is another: cargo compiles what has a new date. Beside and renamed: another kernel may read it.
+    if std::fs::read_to_string(&file).ok().as_ref() != Some(&text) {
+        let beside = to.join(format!(".{}", std::process::id()));
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, &file))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(to)
+}
+
+/// The manifest of one of [`EXTRAS`] with the stub in the place of the training library.
+fn on_stub(name: &str, own: &str, sources: &Path, stubs: &Path) -> String {
+    let mut text = format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\npath = {:?}\n\n[workspace]\n\n[dependencies]\n",
+        sources.join("src/lib.rs").to_string_lossy()
+    );
+    let dependencies = own.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    for line in dependencies.take_while(|line| !line.starts_with('[')) {
+        match line.starts_with("lightcell = ") {
+            true => {
+                let stub = stubs.join("lightcell");
+                text.push_str(&format!("lightcell = {{ path = {:?} }}\n", stub.to_string_lossy()));
+            }
+            false => text.push_str(&format!("{line}\n")),
+        }
+    }
+    text
+}
+
 /// A manifest with the crates themselves in the place of their stubs, for the analyser; `None` when it has no stubs.
 pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
     let mut changed = false;
@@ -76,7 +142,8 @@ pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
         .lines()
         .filter(|line| !line.starts_with(crate::libraries::NAME));
     let lines = named.map(|line| {
-        for (name, _, folder) in CRATES {
+        let ours = CRATES.into_iter().map(|(name, _, folder)| (name, folder));
+        for (name, folder) in ours.chain(EXTRAS) {
             let is_stub = line.contains(&format!("/{FOLDER}/")) && line.contains(&format!("/{name}\""));
             if is_stub && let Some((before, _)) = line.split_once("path") {
                 changed = true;
@@ -92,6 +159,53 @@ pub fn revealed(manifest: &str, sources: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crate_of_ours_stands_on_the_stub() {
+        let own = "[package]\nname = \"lightcell-parquet\"\n\n[dependencies]\nparquet = \"60\"\n\
+                   lightcell = { path = \"../fit\" }\n\n[dev-dependencies]\nother = \"1\"\n";
+        let text = on_stub(
+            "lightcell-parquet",
+            own,
+            Path::new("/h/src/magics/parquet"),
+            Path::new("/h/stubs/0a"),
+        );
+        assert!(text.contains("path = \"/h/src/magics/parquet/src/lib.rs\"\n"), "{text}");
+        assert!(
+            text.ends_with("[dependencies]\nparquet = \"60\"\nlightcell = { path = \"/h/stubs/0a/lightcell\" }\n\n"),
+            "{text}"
+        );
+        // Each is there, and named as its manifest names it.
+        for (name, folder) in EXTRAS {
+            let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .join(folder)
+                .join("Cargo.toml");
+            let own = std::fs::read_to_string(manifest).unwrap();
+            assert!(
+                own.contains(&format!("name = \"{name}\"\n")) && own.contains("\nlightcell = "),
+                "{own}"
+            );
+        }
+        for (line, found) in [
+            (":dep lightcell-parquet\n", true),
+            (":dep lightcell-image = \"*\"", true),
+            (":dep lightcell-image = { version = \"*\" }\n", true),
+            (":dep lightcell-image = { path = \"../mine\" }\n", false),
+            (":dep lightcell-images\n", false),
+            ("let a = 1;", false),
+        ] {
+            assert_eq!(extra(line).is_some(), found, "{line}");
+        }
+        assert_eq!(
+            revealed(
+                "lightcell-parquet = { path = \"/h/stubs/0a/lightcell-parquet\" }\n",
+                Path::new("/h/src")
+            )
+            .unwrap(),
+            "lightcell-parquet = { path = \"/h/src/magics/parquet\" }\n"
+        );
+    }
 
     #[test]
     fn the_analyser_sees_what_is_behind_a_stub() {

@@ -44,7 +44,12 @@ fn dependencies_point_one_way() {
         ("lightcell-program", [&jupyter[..], &["evcxr", "plotters"]].concat()),
         ("lightcell-gpu", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         ("lightcell-plot", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
-        ("lightcell", [&jupyter[..], &["evcxr", "plotters"]].concat()),
+        (
+            "lightcell",
+            [&jupyter[..], &["evcxr", "plotters", "parquet", "png"]].concat(),
+        ),
+        ("lightcell-image", [&jupyter[..], &["evcxr", "plotters"]].concat()),
+        ("lightcell-parquet", [&jupyter[..], &["evcxr", "plotters"]].concat()),
         (
             "lightcell-torch",
             [

@@ -183,6 +183,63 @@ fn the_tour_and_the_classifier_end_with_their_figures() {
     }
 }
 
+/// The number behind a word in what a notebook printed.
+fn number(notebook: &Value, after: &str) -> f64 {
+    let said = printed(notebook);
+    let rest = said
+        .split_once(after)
+        .unwrap_or_else(|| panic!("no `{after}` in {said}"))
+        .1;
+    let digits = rest
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .find(|part| !part.is_empty());
+    digits
+        .and_then(|part| part.parse().ok())
+        .unwrap_or_else(|| panic!("no number after `{after}` in {said}"))
+}
+
+/// Executes a notebook, and holds what it reaches, there and in the committed outputs, against a check.
+fn reaches(name: &str, check: fn(&Value)) {
+    let path = file(&format!("../notebooks/{name}.ipynb"));
+    let (ok, executed, text) = execute(&path, &[]);
+    assert!(ok, "{text}");
+    check(&executed);
+    check(&serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap());
+}
+
+#[test]
+fn regression_predicts_the_mass_of_penguins() {
+    reaches("regression", |notebook| {
+        let r2 = number(notebook, "test r2 ");
+        assert!((0.8..0.95).contains(&r2), "{r2}");
+        assert!(number(notebook, "off by ") < 0.5 * number(notebook, "all penguins by "));
+        assert!(printed(notebook).contains("the same scaler: true"));
+    });
+}
+
+#[test]
+fn transformer_learns_more_than_how_often_characters_occur() {
+    reaches("transformer", |notebook| {
+        let (loss, frequencies) = (
+            number(notebook, "validation loss "),
+            number(notebook, "frequencies alone "),
+        );
+        assert!(loss < 2.25 && frequencies > 3.0, "{loss} {frequencies}");
+        assert!(printed(notebook).matches("PUCK\n").count() >= 2);
+    });
+}
+
+#[test]
+fn transfer_from_a_frozen_backbone_beats_a_new_network() {
+    reaches("transfer", |notebook| {
+        let (frozen, scratch) = (
+            number(notebook, "test accuracy "),
+            number(notebook, "frozen backbone, "),
+        );
+        assert!(frozen > 85.0 && frozen > scratch + 2.0, "{frozen} {scratch}");
+    });
+}
+
 #[test]
 fn committed_notebooks_hold_their_outputs_and_are_short() {
     for name in ["quickstart", "mnist"] {

@@ -278,4 +278,6 @@ fn our_own_crates_are_no_reason_to_look() {
     assert!(!has_foreign(&session, own));
     put("itoa = \"1\"");
     assert!(has_foreign(&session, own));
+    put("lightcell-parquet = { path = \"/lc/stubs/key/lightcell-parquet\" }");
+    assert!(has_foreign(&session, own));
 }

@@ -16,6 +16,11 @@ impl Executor {
         if rust.trim().is_empty() {
             return Ok(());
         }
+        let located = crate::stubs::located(&self.ground.home, &self.ground.rustc, rust).map_err(|error| {
+            let hint = "`lightcell setup` repairs the installation";
+            Report::plain("SetupError", &format!("{error:#}"), Some(hint))
+        })?;
+        let rust = located.as_deref().unwrap_or(rust);
         if let Some(asked) = libraries::asked(rust) {
             self.share(&asked)?;
         }

@@ -34,6 +34,18 @@ pub trait Batch: Debug + Send + 'static {
         Ok(self)
     }
 
+    /// The batch in page-locked memory, from which a CUDA device copies while it computes; as it is where there is no such
+    /// device, or for a type that does not say how. See [`DataLoader::pin_memory`](crate::DataLoader::pin_memory).
+    ///
+    /// # Errors
+    /// When no more memory can be locked.
+    fn pin_memory(self) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        Ok(self)
+    }
+
     /// Its shapes, for messages: `[64, 1, 28, 28], [64]`.
     fn shapes(&self) -> String;
 
@@ -51,9 +63,20 @@ impl Batch for Tensor {
     fn to_device(self, device: Device) -> Result<Tensor> {
         if self.device() == device {
             Ok(self)
+        } else if device.is_cuda() && self.device() == Device::Cpu {
+            // As Lightning asks for it: from page-locked memory the copy goes on beside the computation, in the stream's
+            // order; from other memory libtorch waits for it. A lock's memory is used again when the stream is past it.
+            Ok(self.f_to_device_(device, self.kind(), true, false)?)
         } else {
             Ok(self.f_to_device(device)?)
         }
+    }
+
+    fn pin_memory(self) -> Result<Tensor> {
+        if !tch::Cuda::is_available() || self.device() != Device::Cpu {
+            return Ok(self);
+        }
+        Ok(self.f_pin_memory(Device::Cuda(0))?)
     }
 
     fn convert_floats(self, kind: Kind) -> Result<Tensor> {
@@ -91,6 +114,11 @@ macro_rules! tuple_batches {
                 Ok(($($part.to_device(device)?,)+))
             }
 
+            fn pin_memory(self) -> Result<Self> {
+                let ($($part,)+) = self;
+                Ok(($($part.pin_memory()?,)+))
+            }
+
             fn convert_floats(self, kind: Kind) -> Result<Self> {
                 let ($($part,)+) = self;
                 Ok(($($part.convert_floats(kind)?,)+))
@@ -118,6 +146,10 @@ impl Batch for Vec<Tensor> {
 
     fn to_device(self, device: Device) -> Result<Self> {
         self.into_iter().map(|tensor| tensor.to_device(device)).collect()
+    }
+
+    fn pin_memory(self) -> Result<Self> {
+        self.into_iter().map(Batch::pin_memory).collect()
     }
 
     fn convert_floats(self, kind: Kind) -> Result<Self> {

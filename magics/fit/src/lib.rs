@@ -19,8 +19,6 @@ mod fit;
 mod flow;
 mod gpu_free;
 mod history;
-#[cfg(feature = "image")]
-mod image_folder;
 mod interchange;
 mod layers;
 mod log_dir;
@@ -71,8 +69,6 @@ pub use figures::{
 pub use fit::Fit;
 pub use flow::{Eager, Flow, FlowModule};
 pub use history::{EpochRecord, History};
-#[cfg(feature = "image")]
-pub use image_folder::{ImageFolder, read_image};
 pub use interchange::ScriptModule;
 pub use layers::*;
 pub use lightcell_events::run::{Metrics, Stage};
@@ -113,8 +109,6 @@ pub mod prelude {
         confusion_matrix, heat_map, histogram, plot, plot_lines, plot_xy, roc, scatter, show, show_grid,
     };
     pub use crate::hparams;
-    #[cfg(feature = "image")]
-    pub use crate::image_folder::{ImageFolder, read_image};
     pub use crate::layers::*;
     pub use crate::metrics::{self, Metric};
     pub use crate::preprocessing::{OneHotEncoder, StandardScaler};

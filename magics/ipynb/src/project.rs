@@ -37,6 +37,12 @@ const CRATES: [&str; 7] = [
     "magics/program",
     "magics/torch",
 ];
+/// Parts of the library that take long to compile, each a crate that a cell asks for by name (`%dep lightcell-image`), and the
+/// folders of their sources. They come along when a cell asks for them.
+pub const EXTRAS: [(&str, &str); 2] = [
+    ("lightcell-image", "magics/image"),
+    ("lightcell-parquet", "magics/parquet"),
+];
 /// Their folder in the project.
 const CARRIED: &str = "lightcell";
 /// A file that the cells name is copied up to this size.
@@ -67,7 +73,10 @@ pub fn export(
     put(".gitignore", "/target\n/.cargo/config.toml\n")?;
     put(".cargo/config.toml", &configuration(of))?;
     put("README.md", &readme(&name, &shown, &program.notes))?;
-    for part in CRATES {
+    let asked = EXTRAS
+        .iter()
+        .filter(|(name, _)| program.dependencies.contains_key(*name));
+    for part in CRATES.into_iter().chain(asked.map(|(_, part)| *part)) {
         copy_crate(&of.src.join(part), &to.join(CARRIED).join(part))?;
     }
     let own = std::fs::read_to_string(of.src.join("Cargo.lock")).unwrap_or_default();
@@ -121,7 +130,10 @@ fn manifest(name: &str, file: &str, program: &program::Program) -> String {
          torch-sys = {{ version = \"0.26\", default-features = false }}\n"
     );
     for (name, value) in &program.dependencies {
-        let _ = writeln!(text, "{name} = {value}");
+        let _ = match EXTRAS.iter().find(|(extra, _)| extra == name) {
+            Some((_, part)) => writeln!(text, "{name} = {{ path = \"{CARRIED}/{part}\" }}"),
+            None => writeln!(text, "{name} = {value}"),
+        };
     }
     let _ = write!(
         text,
@@ -330,6 +342,20 @@ mod tests {
     fn notebook() -> Notebook {
         let text = r#"{"cells": [{"cell_type": "code", "source": "let a = csv(\"data/a.csv\")?;\nlet b = \"../secret\";\n%gpu"}], "nbformat": 4}"#;
         Notebook::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_crate_of_ours_comes_along_when_it_is_asked_for() {
+        let scratch = Scratch::new("extras");
+        let notebook = Notebook::of_cells(&["%dep lightcell-parquet", "let a = 1;"]);
+        let to = scratch.0.join("out");
+        export(&notebook, &scratch.0.join("a.ipynb"), &to, &installation(), None).unwrap();
+        let manifest = std::fs::read_to_string(to.join("Cargo.toml")).unwrap();
+        assert!(
+            manifest.contains("\nlightcell-parquet = { path = \"lightcell/magics/parquet\" }\n"),
+            "{manifest}"
+        );
+        assert!(to.join("lightcell/magics/parquet/src/lib.rs").is_file());
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub(super) type Erased = Box<dyn Any + Send>;
 /// A dataset of any type, with what makes batches of its samples.
 pub(super) trait Load: Send + Sync {
     fn samples(&self) -> usize;
-    fn load(&self, draws: &[Draw]) -> Result<Erased>;
+    /// The batch of these samples, in page-locked memory if it is asked for.
+    fn load(&self, draws: &[Draw], pin_memory: bool) -> Result<Erased>;
 }
 
 struct Collated<D, C> {
@@ -66,9 +67,9 @@ where
         self.dataset.len()
     }
 
-    fn load(&self, draws: &[Draw]) -> Result<Erased> {
+    fn load(&self, draws: &[Draw], pin_memory: bool) -> Result<Erased> {
         let items = items(&self.dataset, draws)?;
-        guarded(|| Ok(Box::new((self.collate)(items)?) as Erased))
+        guarded(|| Ok(Box::new(pinned((self.collate)(items)?, pin_memory)?) as Erased))
     }
 }
 
@@ -83,7 +84,7 @@ where
         self.0.len()
     }
 
-    fn load(&self, draws: &[Draw]) -> Result<Erased> {
+    fn load(&self, draws: &[Draw], pin_memory: bool) -> Result<Erased> {
         let indices: Vec<usize> = draws.iter().map(|draw| draw.index).collect();
         let batch: BatchOf<D> = match guarded(|| self.0.get_batch(&indices).transpose())? {
             Some(batch) => batch,
@@ -92,8 +93,12 @@ where
                 guarded(|| Collate::collate(items))?
             }
         };
-        Ok(Box::new(batch))
+        Ok(Box::new(pinned(batch, pin_memory)?))
     }
+}
+
+fn pinned<B: Batch>(batch: B, pin_memory: bool) -> Result<B> {
+    if pin_memory { batch.pin_memory() } else { Ok(batch) }
 }
 
 /// Takes a dataset apart into batches: PyTorch's `DataLoader`.
@@ -112,6 +117,7 @@ struct Loader {
     drop_last: bool,
     num_workers: usize,
     prefetch_factor: usize,
+    pin_memory: bool,
 }
 
 impl<B: Batch> Clone for DataLoader<B> {
@@ -179,6 +185,7 @@ impl<B: Batch> DataLoader<B> {
             drop_last: false,
             num_workers: 0,
             prefetch_factor: 2,
+            pin_memory: false,
         };
         DataLoader {
             loader,
@@ -227,6 +234,22 @@ impl<B: Batch> DataLoader<B> {
     #[must_use]
     pub fn prefetch_factor(mut self, prefetch_factor: usize) -> DataLoader<B> {
         self.loader.prefetch_factor = prefetch_factor.max(1);
+        self
+    }
+
+    /// Whether batches are put into page-locked memory, by the workers if there are any, so that copies to a CUDA device go on
+    /// beside the computation: PyTorch's `pin_memory`. Without such a device nothing is done.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let x = Tensor::arange(10, (Kind::Float, Device::Cpu));
+    /// let loader = DataLoader::new(TensorDataset::new(x.shallow_clone(), x)?).batch_size(5).pin_memory(true);
+    /// assert_eq!(loader.epoch(1, 0).next().unwrap()?.len(), 5);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn pin_memory(mut self, pin_memory: bool) -> DataLoader<B> {
+        self.loader.pin_memory = pin_memory;
         self
     }
 
@@ -318,6 +341,7 @@ impl Loader {
                 batch_size: self.batch_size,
                 seed,
                 epoch,
+                pin_memory: self.pin_memory,
             },
             at: 0,
             num_workers: self.num_workers,
@@ -353,6 +377,7 @@ pub(super) struct Pass {
     batch_size: usize,
     seed: u64,
     epoch: u64,
+    pub pin_memory: bool,
 }
 
 impl Pass {
@@ -381,7 +406,7 @@ impl Pass {
     /// # Errors
     /// When a sample cannot be loaded; the message names it.
     fn load(&self, batch: usize) -> Result<Erased> {
-        load(&*self.source, &self.draws(batch))
+        load(&*self.source, &self.draws(batch), self.pin_memory)
     }
 }
 
@@ -389,7 +414,7 @@ impl Pass {
 ///
 /// # Errors
 /// When a sample cannot be loaded, or there is none of such an index; the message names it.
-pub(super) fn load(source: &dyn Load, draws: &[Draw]) -> Result<Erased> {
+pub(super) fn load(source: &dyn Load, draws: &[Draw], pin_memory: bool) -> Result<Erased> {
     let samples = source.samples();
     match draws.iter().find(|draw| draw.index >= samples) {
         Some(draw) => Err(Error::new(
@@ -399,7 +424,7 @@ pub(super) fn load(source: &dyn Load, draws: &[Draw]) -> Result<Erased> {
                 draw.index
             ),
         )),
-        None => source.load(draws),
+        None => source.load(draws, pin_memory),
     }
 }
 
@@ -488,7 +513,7 @@ impl Loading {
                     .num_workers
                     .min(self.pass.batches() - self.at)
                     .min(threads::allowed());
-                none.insert(Workers::start(self.pass.source(), threads, self.at)?)
+                none.insert(Workers::start(&self.pass, threads, self.at)?)
             }
         };
         workers.next(&self.pass, self.num_workers * self.prefetch_factor)

@@ -214,3 +214,58 @@ fn a_sample_that_cannot_be_loaded_is_named() {
         assert_eq!(error.message(), "panic: no batch");
     }
 }
+
+/// A batch that says how often it was pinned.
+#[derive(Debug)]
+struct Pinned(Tensor, usize);
+
+impl crate::batch::Batch for Pinned {
+    fn len(&self) -> i64 {
+        self.0.size()[0]
+    }
+
+    fn to_device(self, device: Device) -> Result<Pinned> {
+        Ok(Pinned(crate::batch::Batch::to_device(self.0, device)?, self.1))
+    }
+
+    fn pin_memory(self) -> Result<Pinned> {
+        Ok(Pinned(crate::batch::Batch::pin_memory(self.0)?, self.1 + 1))
+    }
+
+    fn shapes(&self) -> String {
+        format!("{:?}", self.0.size())
+    }
+}
+
+#[test]
+fn batches_are_pinned_once_when_asked_for_by_workers_too() {
+    let _turn = crate::tests::in_turn();
+    let collate = |items: Vec<(Tensor, Tensor)>| {
+        let x: Vec<Tensor> = items.into_iter().map(|(x, _)| x).collect();
+        Ok(Pinned(Tensor::f_stack(&x, 0)?, 0))
+    };
+    for (asked, workers) in [(false, 0), (true, 0), (false, 2), (true, 2)] {
+        let loader = DataLoader::with_collate(numbers(10), collate).batch_size(4);
+        let loader = loader.pin_memory(asked).num_workers(workers);
+        for (at, batch) in loader.epoch(1, 0).enumerate() {
+            let batch = batch.unwrap();
+            assert_eq!(batch.1, usize::from(asked), "{workers} workers");
+            // Whether memory is locked is another matter: without a device it is not.
+            assert_eq!(batch.0.int64_value(&[0]), 4 * at as i64);
+        }
+    }
+}
+
+/// Without a CUDA device, pinning copies nothing.
+#[test]
+fn without_a_device_nothing_is_pinned() {
+    use crate::batch::Batch;
+    let _turn = crate::tests::in_turn();
+    if tch::Cuda::is_available() {
+        return;
+    }
+    let x = Tensor::arange(4, (TKind::Float, Device::Cpu));
+    let place = x.data_ptr();
+    let (x, list) = (x.shallow_clone(), vec![x]).pin_memory().unwrap();
+    assert_eq!((x.data_ptr(), list[0].data_ptr()), (place, place));
+}

@@ -34,7 +34,7 @@ impl Workers {
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub fn start(source: &Arc<dyn Load>, threads: usize, first: usize) -> Result<Workers> {
+    pub fn start(pass: &Pass, threads: usize, first: usize) -> Result<Workers> {
         let (jobs, todo) = channel();
         let (done, loaded) = channel();
         let mut workers = Workers {
@@ -46,12 +46,12 @@ impl Workers {
             next: first,
             sent: first,
         };
-        let todo = Arc::new(Mutex::new(todo));
+        let (todo, pin_memory) = (Arc::new(Mutex::new(todo)), pass.pin_memory);
         for number in 0..threads {
-            let (source, todo, done, stop) = (source.clone(), todo.clone(), done.clone(), workers.stop.clone());
+            let (source, todo, done, stop) = (pass.source().clone(), todo.clone(), done.clone(), workers.stop.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("loader-{number}"))
-                .spawn(move || work(&*source, &todo, &done, &stop))
+                .spawn(move || work(&*source, &todo, &done, &stop, pin_memory))
                 .map_err(|error| {
                     Error::new(
                         Kind::Data,
@@ -101,7 +101,13 @@ impl Drop for Workers {
     }
 }
 
-fn work(source: &dyn Load, todo: &Mutex<Receiver<Job>>, done: &Sender<(usize, Result<Erased>)>, stop: &AtomicBool) {
+fn work(
+    source: &dyn Load,
+    todo: &Mutex<Receiver<Job>>,
+    done: &Sender<(usize, Result<Erased>)>,
+    stop: &AtomicBool,
+    pin_memory: bool,
+) {
     threads::alone();
     loop {
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -109,7 +115,7 @@ fn work(source: &dyn Load, todo: &Mutex<Receiver<Job>>, done: &Sender<(usize, Re
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let batch = loader::load(source, &job.draws);
+        let batch = loader::load(source, &job.draws, pin_memory);
         if done.send((job.batch, batch)).is_err() {
             return;
         }

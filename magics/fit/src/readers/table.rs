@@ -255,6 +255,41 @@ impl Table {
         Ok(table)
     }
 
+    /// Of columns that a reader of other files has made: what messages call the table, and of each column the rows, from 0,
+    /// that have no value. A column of numbers with such rows is [`Column::Float`].
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let species = Column::Text(vec!["cat".into(), String::new()]);
+    /// let table = Table::with_missing("pets.db", vec![("species".into(), species, vec![1])])?;
+    /// assert_eq!(table.labels("species").unwrap_err().message(), "pets.db: row 2, column 1 (species): there is no label");
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Table::new), and when there is no row that is said to have no value.
+    pub fn with_missing(source: impl Into<String>, columns: Vec<(String, Column, Vec<usize>)>) -> Result<Table> {
+        let (columns, missing): (Vec<_>, Vec<_>) = columns
+            .into_iter()
+            .map(|(name, column, missing)| ((name, column), missing))
+            .unzip();
+        let mut table = Table::new(columns)?;
+        table.source = source.into();
+        for (known, mut rows) in table.missing.iter_mut().zip(missing) {
+            known.append(&mut rows);
+            known.sort_unstable();
+            known.dedup();
+            if known.last().is_some_and(|row| *row >= table.lines.len()) {
+                let rows = table.lines.len();
+                return Err(Error::new(
+                    Kind::Data,
+                    format!("{}: a row beyond its {rows} has no value", table.source),
+                ));
+            }
+        }
+        Ok(table)
+    }
+
     fn check_names(&self) -> Result<()> {
         let again = (1..self.names.len()).find(|at| self.names[..*at].contains(&self.names[*at]));
         match again {

@@ -1,10 +1,11 @@
 //! How fast images come through the loader: decoded, resized, cropped and normalised, beside PyTorch's `DataLoader` with the
 //! same number of workers, in turns in one run:
-//! `cargo run --release -p lightcell --features image --example loader -- [--python PATH] [--workers N] [--images N]
+//! `cargo run --release -p lightcell-image --example loader -- [--python PATH] [--workers N] [--images N]
 //! [--rounds N]`. The images are made up and written to a temporary folder first.
 
 use lightcell::prelude::*;
 use lightcell::transforms::*;
+use lightcell_image::{ImageFolder, write_png};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -45,17 +46,25 @@ fn paint(
     for at in 0..images {
         let mut random = SampleRng::new(at as u64);
         let (a, b) = (random.uniform(0.01, 0.1), random.uniform(0.01, 0.1));
-        let picture = image::RgbImage::from_fn(width, height, |x, y| {
-            let mut channel = |turn: f64| {
+        let mut pixels = Vec::with_capacity(3 * (width * height) as usize);
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            for turn in [0.0, 1.0, 2.0] {
                 let smooth = (f64::from(x) * a + turn).sin() + (f64::from(y) * b - turn).cos();
-                (128.0 + 50.0 * smooth + random.uniform(-12.0, 12.0)) as u8
-            };
-            image::Rgb([channel(0.0), channel(1.0), channel(2.0)])
-        });
+                pixels.push((128.0 + 50.0 * smooth + random.uniform(-12.0, 12.0)) as u8);
+            }
+        }
         let class = folder.join(["a", "b"][at % 2]);
         std::fs::create_dir_all(&class)?;
-        let saved = picture.save(class.join(format!("{at}.{ending}")));
-        saved.map_err(|error| Error::new(lightcell::ErrorKind::Data, error.to_string()))?;
+        let file = class.join(format!("{at}.{ending}"));
+        if ending == "png" {
+            let image = Tensor::from_slice(&pixels).view([i64::from(height), i64::from(width), 3]);
+            write_png(file, &image.permute([2, 0, 1]))?;
+            continue;
+        }
+        let wrong = |error: jpeg_encoder::EncodingError| Error::new(lightcell::ErrorKind::Data, error.to_string());
+        let encoder = jpeg_encoder::Encoder::new_file(file, 75).map_err(wrong)?;
+        let saved = encoder.encode(&pixels, width as u16, height as u16, jpeg_encoder::ColorType::Rgb);
+        saved.map_err(wrong)?;
     }
     Ok(())
 }
