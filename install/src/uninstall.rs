@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What setup makes in the installation's folder.
-const PARTS: [&str; 22] = [
+const PARTS: [&str; 23] = [
     "bin",
     "src",
     "libtorch",
@@ -31,6 +31,7 @@ const PARTS: [&str; 22] = [
     "oracles",
     "testdata",
     "history.jsonl",
+    "runs",
     "setup.json",
 ];
 

@@ -377,6 +377,7 @@ fn uninstall_takes_what_is_ours_and_leaves_what_is_the_users() {
         "lc/bin/lightcell",
         "lc/bin/lightcell-kernel",
         "lc/history.jsonl",
+        "lc/runs/0000000000001-a.jsonl",
         "lc/.torch.partial-7/x",
     ] {
         home.write(file, "");

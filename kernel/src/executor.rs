@@ -67,6 +67,10 @@ pub struct Shared {
     pub adding: std::sync::Mutex<Adding>,
     /// The runs of this kernel.
     pub board: Arc<Board>,
+    /// The panel of devices, and which one runs take.
+    pub devices: crate::devices::Devices,
+    /// What `%tensorboard` has started.
+    pub boards: crate::tensorboard::Boards,
     /// Completes while a cell runs.
     pub understudy: Understudy,
     /// Files that are carried between here and the user's machine.
@@ -79,6 +83,14 @@ impl Shared {
     /// Who shows the crates that a cell compiles.
     pub fn adding(&self) -> std::sync::MutexGuard<'_, Adding> {
         self.adding.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The folder in which cells run: the worker's.
+    pub fn folder(&self) -> std::path::PathBuf {
+        let worker = self.now.lock().worker;
+        std::fs::read_link(format!("/proc/{worker}/cwd"))
+            .or_else(|_| std::env::current_dir())
+            .unwrap_or_default()
     }
 
     /// Sends a reply to a request.
@@ -161,6 +173,7 @@ pub fn run(shared: Arc<Shared>, ground: Result<Ground, String>, jobs: mpsc::Rece
             return;
         }
     };
+    shared.now.lock().ready = true;
     // While nobody waits there is time for what later cells need.
     while let Some(job) = first
         .take()

@@ -252,7 +252,7 @@ impl Ears {
                 let text: Vec<_> = fields.iter().map(|f| String::from_utf8_lossy(f)).collect();
                 tracing::warn!("worker: {}", text.join(": "));
                 if let [_, problem] = &text[..] {
-                    crate::magic::preload_failed(problem);
+                    crate::devices::preload_failed(problem);
                 }
             }
         }

@@ -1,13 +1,15 @@
 //! Magics in a cell: which of them the kernel answers itself, and what Rust the others become.
 
+use crate::devices;
 use crate::engine::Diagnostic;
 use crate::executor::Shared;
 use crate::publish::{self, Parent};
 use crate::report::{Cell, Report};
-use lightcell_gpu::Torch;
+use crate::runs::Wanted;
+use crate::tensorboard;
 use lightcell_magics::{Call, FitCall, MagicError, ModelCall, Side};
 use lightcell_plot::Sort;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A part of a cell, by who has to do with it.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub fn split(code: &str) -> Result<Vec<Piece>, MagicError> {
             lightcell_magics::Piece::Code(text) => Piece::Code(text),
             lightcell_magics::Piece::Help(name) => Piece::Help(name),
             lightcell_magics::Piece::Shell(command) => Piece::Shell(command),
-            lightcell_magics::Piece::Magic(call) => match call.magic().side {
+            lightcell_magics::Piece::Magic(call) => match call.side() {
                 Side::Kernel => Piece::Kernel(call),
                 Side::Worker => match (FitCall::from_call(&call), ModelCall::from_call(&call)) {
                     (Some(fit), _) => Piece::Fit(fit),
@@ -56,7 +58,7 @@ pub fn split(code: &str) -> Result<Vec<Piece>, MagicError> {
 pub fn is_kernel_only(code: &str) -> bool {
     match lightcell_magics::split(code) {
         Ok(pieces) => pieces.iter().all(|piece| match piece {
-            lightcell_magics::Piece::Magic(call) => call.magic().side == Side::Kernel,
+            lightcell_magics::Piece::Magic(call) => call.side() == Side::Kernel,
             _ => false,
         }),
         Err(_) => false,
@@ -76,29 +78,27 @@ pub fn run_kernel_only(code: &str, shared: &Arc<Shared>, parent: &Parent) -> Res
 /// Answers one magic.
 pub fn kernel_side(call: &Call, shared: &Arc<Shared>, parent: &Parent) -> Result<(), Report> {
     match call.name.as_str() {
-        "gpu" => {
-            let ours: Vec<u32> = crate::now::descendants(std::process::id() as i32, |_| false)
-                .into_iter()
-                .filter_map(|pid| pid.try_into().ok())
-                .collect();
-            let seen = lightcell_gpu::snapshot(&ours);
-            let torch = torch();
-            let media = if call.switch("--json") {
-                publish::text(lightcell_gpu::to_json(&seen, &torch))
-            } else {
-                publish::text_html(
-                    lightcell_gpu::to_text(&seen, &torch),
-                    lightcell_gpu::to_html(&seen, &torch),
-                )
-            };
-            shared.publisher.display(media, None, Some(parent));
-            Ok(())
-        }
+        "gpu" => devices::answer(call, shared, parent),
         "lsmagic" => {
             shared
                 .publisher
                 .display(publish::text(lightcell_magics::lsmagic()), None, Some(parent));
             Ok(())
+        }
+        "fit" => {
+            shared.board.attach(&shared.publisher, parent);
+            Ok(())
+        }
+        "tensorboard" => tensorboard::answer(call, shared, parent),
+        "plot" | "compare" => {
+            let wanted = Wanted {
+                runs: call.value("--runs"),
+                newest: if call.name == "plot" { 1 } else { 6 },
+                metrics: call.arguments.clone(),
+                save: call.value("--save").map(|name| shared.folder().join(name)),
+            };
+            let shown = shared.board.plot(&wanted, &shared.publisher, parent);
+            shown.map_err(|(message, hint)| Report::plain("MagicError", &message, Some(&hint)))
         }
         "runs" => {
             let max = call.value("--mode") == Some("max");
@@ -111,36 +111,6 @@ pub fn kernel_side(call: &Call, shared: &Arc<Shared>, parent: &Parent) -> Result
             &format!("%{other} is not answered by the kernel"),
             None,
         )),
-    }
-}
-
-static LOAD_ERROR: Mutex<Option<String>> = Mutex::new(None);
-
-/// The worker could not load a library that it was told to.
-pub fn preload_failed(problem: &str) {
-    if problem.contains("cuda") {
-        *LOAD_ERROR.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.to_owned());
-    }
-}
-
-/// What is known of libtorch, without loading it.
-fn torch() -> Torch {
-    let Ok(home) = crate::home::Home::open() else {
-        return Torch::default();
-    };
-    let libtorch = home.setup.libtorch;
-    // The wheels of 2.13 are built for CUDA 13.0; the folder of its libraries is named after it.
-    let cuda = libtorch
-        .path
-        .parent()
-        .map(|folder| folder.join("nvidia/cu13").is_dir())
-        .unwrap_or(false)
-        .then(|| "13.0".to_owned());
-    Torch {
-        version: libtorch.version,
-        cuda_library: libtorch.path.join("lib/libtorch_cuda.so").exists(),
-        cuda,
-        load_error: LOAD_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     }
 }
 
@@ -208,8 +178,10 @@ mod tests {
     #[test]
     fn kernel_side_cells_are_known() {
         assert!(is_kernel_only("%gpu\n%lsmagic"));
-        assert!(is_kernel_only("%gpu --json"));
-        for code in ["%gpu\n1", "%fit Mlp data", "1 + 1", "%nonsense", "v?"] {
+        for code in ["%gpu --json", "%gpu watch", "%gpu select 1", "%fit --attach"] {
+            assert!(is_kernel_only(code), "{code}");
+        }
+        for code in ["%gpu\n1", "%gpu free", "%fit Mlp data", "1 + 1", "%nonsense", "v?"] {
             assert!(!is_kernel_only(code), "{code}");
         }
     }

@@ -7,6 +7,7 @@ mod adding;
 mod cache;
 mod complete;
 mod connection;
+mod devices;
 mod early;
 mod engine;
 mod executor;
@@ -24,6 +25,7 @@ mod prepare;
 mod preparing;
 mod prepass;
 mod publish;
+mod queries;
 mod replay;
 mod report;
 mod runs;
@@ -32,6 +34,7 @@ mod session;
 mod settings;
 mod stdin;
 mod stubs;
+mod tensorboard;
 mod transfer;
 mod turn;
 mod understudy;
@@ -157,6 +160,8 @@ fn shared() -> (Arc<Shared>, server::Queues) {
     let history = Home::folder()
         .map(|folder| history::History::open(&folder.join("history.jsonl")))
         .unwrap_or_default();
+    let saved = Home::folder().ok().zip(std::env::current_dir().ok());
+    let saved = saved.map(|(home, here)| runs::Saved::new(&home, here));
     let shared = Shared {
         now: Arc::default(),
         publisher,
@@ -165,7 +170,9 @@ fn shared() -> (Arc<Shared>, server::Queues) {
         count: 0.into(),
         received: 0.into(),
         adding: Default::default(),
-        board: Default::default(),
+        board: runs::Board::new(saved).into(),
+        devices: Default::default(),
+        boards: Default::default(),
         understudy: Default::default(),
         transfers: Default::default(),
         history: std::sync::Mutex::new(history),

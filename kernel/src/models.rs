@@ -45,6 +45,14 @@ pub fn fit_code(
     })
 }
 
+/// Whether a run of `%fit` may take any device: nothing names one, and no run goes on, which stays where it is.
+pub fn begins_anew(fit: &FitCall, variables: &[(String, String)]) -> bool {
+    let is = |name: &str, value: serde_json::Value| fit.options.get(name) == Some(&value);
+    let model = fit.subject.model.as_str();
+    let goes_on = is_run_of(variables, model) || variables.iter().any(|(name, _)| name == model);
+    is("accelerator", "auto".into()) && (!goes_on || is("restart", true.into()))
+}
+
 /// Settings as a text in Rust.
 fn text(options: &FitOptions) -> String {
     format!("{:?}", serde_json::to_string(options).unwrap_or_default())

@@ -52,6 +52,8 @@ pub struct State {
     pub said: Said,
     /// The training library is being loaded, which nothing stops: the cell that waits for it is stopped then.
     pub loading: bool,
+    /// Cells can run: evcxr has started.
+    pub ready: bool,
     /// The number of the newest cell that was begun.
     pub begun: u64,
     /// Cells up to this number were stopped before their code could begin.
@@ -92,6 +94,14 @@ impl Now {
     /// The request that outputs belong to.
     pub fn parent(&self) -> Option<Parent> {
         self.lock().parent.clone()
+    }
+
+    /// Whether a cell that needs nobody but the kernel is answered now, when this many cells were asked for: beside one that
+    /// runs, or while the kernel still starts and none waits before it.
+    pub fn answers_at_once(&self, received: u64) -> bool {
+        let state = self.lock();
+        let first = received == state.begun;
+        state.executing || (first && (state.loading || !state.ready))
     }
 
     /// The stop button, when this many cells were asked for. Returns what it did, for the log.
@@ -238,6 +248,20 @@ pub fn end_all() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_answers_alone_waits_for_cells_before_it_only() {
+        let now = Now::default();
+        assert!(now.answers_at_once(0), "it starts");
+        assert!(!now.answers_at_once(1), "a cell waits before it");
+        now.lock().ready = true;
+        assert!(!now.answers_at_once(0), "its turn is now");
+        now.lock().loading = true;
+        assert!(now.answers_at_once(0));
+        now.lock().loading = false;
+        now.lock().executing = true;
+        assert!(now.answers_at_once(3), "one runs");
+    }
 
     #[test]
     fn grandchildren_are_found() {

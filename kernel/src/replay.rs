@@ -2,11 +2,12 @@
 //! since: cargo itself takes as long as rustc to find that out.
 //!
 //! evcxr runs the `cargo` that `rustup which cargo` names, or the one on PATH. Before all others there is a folder in which
-//! this program stands under three names: `rustup` answers at once, `cargo` runs rustc or the real cargo, and as rustc's
-//! wrapper it writes down what cargo asks of rustc. All other calls go to the real programs. The analyser asks the cargo of
+//! this program stands under four names: `rustup` answers at once, `cargo` runs rustc or the real cargo, `rustc` and rustc's
+//! wrapper answer what was asked before, and the wrapper writes down what cargo asks of rustc. All other calls go to the real programs. The analyser asks the cargo of
 //! CARGO_HOME first, so that is this folder too; it gets a shorter answer (see [`crate::graph`]).
 
 use crate::home::find;
+use crate::queries;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,9 +23,9 @@ const CRATE: &str = "ctx";
 pub const RECIPE: &str = ".recipe.json";
 /// In a session's folder: the opt-level of its cells, when `%opt` has set one.
 pub const OPT_LEVEL: &str = ".opt-level";
-/// Names of the wrapper and of what is handed on in the environment.
 /// Folder in the session with what the analyser is told of.
 pub const ANALYSIS: &str = "analysis";
+/// Names of the wrapper and of what is handed on in the environment.
 const RECORDER: &str = "rustc-recorder";
 const REAL_CARGO: &str = "LIGHTCELL_CARGO";
 const REAL_RUSTC: &str = "LIGHTCELL_RUSTC";
@@ -33,6 +34,7 @@ const REAL_PATH: &str = "LIGHTCELL_PATH";
 const REAL_HOME: &str = "LIGHTCELL_CARGO_HOME";
 const RECORD_INTO: &str = "LIGHTCELL_RECIPE";
 const OWN_SOURCES: &str = "LIGHTCELL_SOURCES";
+const TOOLS: &str = "LIGHTCELL_TOOLS";
 
 /// How cargo called rustc for a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ pub fn install(home: &Path, rustc: &Path, sources: &Path) -> Result<()> {
     let folder = tools.join("bin");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let program = std::env::current_exe().context("cannot find this program")?;
-    for name in ["cargo", "rustup", RECORDER] {
+    for name in ["cargo", "rustc", "rustup", RECORDER] {
         let link = folder.join(name);
         if std::fs::read_link(&link).ok().as_ref() != Some(&program) {
             let new = folder.join(format!(".{name}-{}", std::process::id()));
@@ -82,7 +84,8 @@ pub fn install(home: &Path, rustc: &Path, sources: &Path) -> Result<()> {
         {
             std::env::set_var(REAL_HOME, home);
         }
-        std::env::set_var("CARGO_HOME", tools);
+        std::env::set_var("CARGO_HOME", &tools);
+        std::env::set_var(TOOLS, tools);
         std::env::set_var(REAL_PATH, &path);
         std::env::set_var(REAL_CARGO, cargo);
         std::env::set_var(REAL_RUSTC, rustc);
@@ -101,7 +104,7 @@ pub fn restore(command: &mut Command) {
             None => command.env_remove("CARGO_HOME"),
         };
     }
-    for name in [REAL_PATH, REAL_HOME, REAL_CARGO, REAL_RUSTC, OWN_SOURCES] {
+    for name in [REAL_PATH, REAL_HOME, REAL_CARGO, REAL_RUSTC, OWN_SOURCES, TOOLS] {
         command.env_remove(name);
     }
 }
@@ -114,6 +117,7 @@ pub fn role() -> Option<ExitCode> {
     let result = match name.as_str() {
         "rustup" => rustup(&args[1..]),
         "cargo" => cargo(&args[1..]),
+        "rustc" => rustc(&args[1..]),
         RECORDER => recorder(&args[1..]),
         _ => return None,
     };
@@ -162,9 +166,49 @@ fn rustup(args: &[OsString]) -> Result<ExitCode> {
     }
 }
 
+/// What the analyser asks of the compiler, which it finds by its name.
+fn rustc(args: &[OsString]) -> Result<ExitCode> {
+    let mut command = real(&variable(REAL_RUSTC)?);
+    command.args(args);
+    asked_or_run(command)
+}
+
+/// A kept answer, or else the program in the place of this process.
+fn asked_or_run(command: Command) -> Result<ExitCode> {
+    let mut question = Command::new(command.get_program());
+    question.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => question.env(name, value),
+            None => question.env_remove(name),
+        };
+    }
+    let kept = variable(TOOLS).ok().and_then(|tools| queries::answer(&tools, question));
+    match kept {
+        Some(answer) => Ok(answer.repeat()),
+        None => become_it(command),
+    }
+}
+
+/// Puts the recorder around cargo's rustc, unless the user has put something there; whether it did. It is the same in all
+/// calls: cargo forgets what rustc has said of itself when the wrapper is another one.
+fn wrap(cargo: &mut Command) -> Result<bool> {
+    let recorder = find(RECORDER, &std::env::var_os("PATH").unwrap_or_default());
+    let Some(recorder) = recorder.filter(|_| std::env::var_os("RUSTC_WRAPPER").is_none()) else {
+        return Ok(false);
+    };
+    cargo.env("RUSTC_WRAPPER", recorder);
+    // For the wrapper's own use; it takes them away again.
+    for name in [REAL_PATH, TOOLS] {
+        cargo.env(name, variable(name)?);
+    }
+    Ok(true)
+}
+
 fn cargo(args: &[OsString]) -> Result<ExitCode> {
     let mut command = real(&variable(REAL_CARGO)?);
     command.args(args);
+    let wraps = wrap(&mut command)?;
     let session = std::env::current_dir().context("there is no current folder")?;
     let is = |word: &str| args.iter().any(|arg| arg == word);
     // Only the analyser names a platform.
@@ -177,6 +221,9 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         .find_map(|arg| arg.to_str().filter(|arg| !arg.starts_with('-')));
     let cache = crate::cache::Cache::of(&session);
     let own = variable(OWN_SOURCES)?;
+    if kind == Some("rustc") || is("unstable-options") {
+        return asked_or_run(command);
+    }
     if kind == Some("metadata") {
         let status = command.status().context("cannot run cargo")?;
         crate::lockfile::collect(&session);
@@ -188,7 +235,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         crate::lockfile::complete(&session);
         return cache.run(command, "check", &own).map(exit_code);
     }
-    if kind != Some("build") || std::env::var_os("RUSTC_WRAPPER").is_some() || !session.join("Cargo.toml").is_file() {
+    if kind != Some("build") || !wraps || !session.join("Cargo.toml").is_file() {
         return become_it(command);
     }
     let file = session.join(RECIPE);
@@ -201,12 +248,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     for file in [&file, &new] {
         let _ = std::fs::remove_file(file);
     }
-    let recorder = find(RECORDER, &std::env::var_os("PATH").unwrap_or_default());
-    if let Some(recorder) = recorder {
-        command.env("RUSTC_WRAPPER", recorder).env(RECORD_INTO, &new);
-        // For the wrapper's own use; it takes them away again.
-        command.env(REAL_PATH, variable(REAL_PATH)?);
-    }
+    command.env(RECORD_INTO, &new);
     crate::lockfile::complete(&session);
     let status = match cache {
         Some(cache) => cache.run(command, "build", &own)?,
@@ -230,6 +272,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
 fn metadata(args: &[OsString]) -> Result<ExitCode> {
     use std::io::Write;
     let mut command = real(&variable(REAL_CARGO)?);
+    wrap(&mut command)?;
     let manifest = args
         .iter()
         .position(|arg| arg == "--manifest-path")
@@ -388,10 +431,10 @@ fn recorder(args: &[OsString]) -> Result<ExitCode> {
         (Some(texts), Ok(folder)) if is_cell(&texts) => command.args(optimized(&texts, &folder)),
         _ => command.args(args),
     };
-    for name in ["RUSTC_WRAPPER", RECORD_INTO, REAL_PATH] {
+    for name in ["RUSTC_WRAPPER", RECORD_INTO, REAL_PATH, TOOLS] {
         command.env_remove(name);
     }
-    become_it(command)
+    asked_or_run(command)
 }
 
 /// What rustc gets, without what belongs to this run of cargo: its jobserver's descriptors are gone afterwards.
@@ -400,6 +443,7 @@ fn environment() -> BTreeMap<String, String> {
         "RUSTC_WRAPPER",
         RECORD_INTO,
         REAL_PATH,
+        TOOLS,
         "CARGO_MAKEFLAGS",
         "MAKEFLAGS",
         "MFLAGS",

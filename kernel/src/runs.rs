@@ -1,14 +1,20 @@
 //! The live output of a training run: one display, drawn here and not where the user's code runs, at most five times a
 //! second, the last frame always.
 
+mod board;
+mod saved;
+
+pub use board::{Board, Wanted};
+pub use saved::Saved;
+
+use crate::devices::Sampler;
 use crate::now::Now;
-use crate::publish::{self, Parent, Publisher};
+use crate::publish::{Parent, Publisher};
 use jupyter_protocol::{Media, MediaType};
 use lightcell_events::run::{self, RunEvent, Status};
-use lightcell_plot::{Chart, RunRecord, Sort, TaskRecord};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use lightcell_plot::{Chart, RunRecord, TaskRecord};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Width and height of a chart.
 const SIZE: (u32, u32) = (640, 320);
@@ -16,8 +22,6 @@ const SIZE: (u32, u32) = (640, 320);
 /// Shortest time between two frames.
 const FRAME: Duration = Duration::from_millis(200);
 
-/// So many runs that are over are kept for `%runs`.
-const KEPT: usize = 100;
 /// So many displays show a run as it goes on: its own, and the newest of `%runs`.
 const VIEWS: usize = 5;
 
@@ -28,61 +32,6 @@ pub struct Runs {
     board: Arc<Board>,
     /// The front end shows a display once and never changes it.
     console: bool,
-}
-
-/// The runs of this kernel, for all who show them.
-#[derive(Default)]
-pub struct Board {
-    runs: Mutex<BoardState>,
-}
-
-#[derive(Default)]
-struct BoardState {
-    current: Option<Run>,
-    /// Oldest first.
-    past: VecDeque<RunRecord>,
-}
-
-impl Board {
-    fn lock(&self) -> MutexGuard<'_, BoardState> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The process that trained is gone.
-    pub fn lost(&self, publisher: &Publisher) {
-        self.lock().lost(publisher);
-    }
-
-    /// `%runs`: all runs as a table, then the one that goes on, live, with all that it has shown so far; else the last one.
-    ///
-    /// # Errors
-    /// When no run has the metric to sort by.
-    pub fn show(&self, sort: Option<Sort>, publisher: &Publisher, parent: &Parent) -> Result<(), String> {
-        let mut board = self.lock();
-        let board = &mut *board;
-        let current = match &board.current {
-            Some(Run {
-                record: Record::Run(record),
-                ..
-            }) => Some(&**record),
-            _ => None,
-        };
-        let all: Vec<&RunRecord> = board.past.iter().chain(current).collect();
-        let Some(newest) = all.last() else {
-            let none = "no runs yet; `%fit MODEL DATA` makes one";
-            publisher.display(publish::text(none), None, Some(parent));
-            return Ok(());
-        };
-        let (text, html) = lightcell_plot::listing(&all, sort)?;
-        publisher.display(publish::text_html(text, html), None, Some(parent));
-        if board.current.is_none() {
-            publisher.display(frame_of_run(newest, true), None, Some(parent));
-        }
-        if let Some(run) = board.current.as_mut().filter(|run| run.is_run() && !run.console) {
-            run.attach(publisher, parent);
-        }
-        Ok(())
-    }
 }
 
 /// Whether Jupyter's console has started this kernel: it passes over changes of a display.
@@ -110,12 +59,41 @@ struct Run {
     /// Where it is shown: in its own cell, and where `%runs` was run meanwhile.
     views: Vec<View>,
     begun: Instant,
+    begun_at: SystemTime,
+    /// Where it is kept beyond this kernel; a task is not.
+    kept: Option<saved::Writer>,
+    load: Option<Load>,
     /// When the last frame was sent; none before the first.
     drawn: Option<Instant>,
     /// Whether it is shown however short it is.
     shown: bool,
     changed: bool,
     console: bool,
+}
+
+/// What the load of a run's device is, as long as it goes on.
+struct Load {
+    line: Arc<Mutex<Option<String>>>,
+    _sampler: Sampler,
+}
+
+impl Load {
+    fn of(device: &str) -> Option<Load> {
+        let line = Arc::new(Mutex::new(None));
+        let (device, to) = (device.to_owned(), line.clone());
+        let sampler = Sampler::start(move |panel| {
+            *to.lock().unwrap_or_else(PoisonError::into_inner) = panel.line(&device);
+            true
+        });
+        Some(Load {
+            line,
+            _sampler: sampler?,
+        })
+    }
+
+    fn line(&self) -> Option<String> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A display of a run.
@@ -205,8 +183,7 @@ impl Runs {
         let is_current = |run: &Run| event.run() == run.name || event.run().is_empty();
         let mut board = self.board.lock();
         if let Some(run) = board.current.as_mut().filter(|run| is_current(run)) {
-            run.record.apply(&event);
-            run.changed = true;
+            run.apply(&event);
         }
         if let RunEvent::Finished {
             status, error, hint, ..
@@ -258,12 +235,19 @@ impl Runs {
             record,
             views: vec![View::new(event.run(), parent)],
             begun: Instant::now(),
+            begun_at: SystemTime::now(),
+            kept: None,
+            load: None,
             drawn: None,
             shown,
             changed: false,
             console: self.console,
         };
         started.record.apply(event);
+        if let Record::Run(record) = &started.record {
+            started.load = Load::of(record.device());
+            started.kept = self.board.keep(event, started.begun_at);
+        }
         let mut board = self.board.lock();
         // A run before it that has not said how it ended.
         board.lost(&self.publisher);
@@ -277,37 +261,6 @@ impl Runs {
     pub fn lost(&mut self) {
         self.now.lock().fitting = false;
         self.board.lost(&self.publisher);
-    }
-}
-
-impl BoardState {
-    /// Nobody will say how the run ended.
-    fn lost(&mut self, publisher: &Publisher) {
-        if let Some(run) = &mut self.current {
-            run.record.apply(&RunEvent::Finished {
-                run: String::new(),
-                status: Status::Failed,
-                epochs: 0,
-                step: 0,
-                seconds: run.begun.elapsed().as_secs_f64(),
-                error: Some("the process that trained ended".to_owned()),
-                hint: None,
-            });
-            self.end(publisher);
-        }
-    }
-
-    /// The run is over: its last frame, and it joins the others.
-    fn end(&mut self, publisher: &Publisher) {
-        let Some(mut run) = self.current.take() else { return };
-        run.end(publisher);
-        if let Record::Run(mut record) = run.record {
-            record.compact();
-            if self.past.len() == KEPT {
-                self.past.pop_front();
-            }
-            self.past.push_back(*record);
-        }
     }
 }
 
@@ -328,6 +281,15 @@ impl Record {
 }
 
 impl Run {
+    /// Takes what it reports.
+    fn apply(&mut self, event: &RunEvent) {
+        self.record.apply(event);
+        if let Some(kept) = &mut self.kept {
+            kept.event(event);
+        }
+        self.changed = true;
+    }
+
     fn is_run(&self) -> bool {
         matches!(self.record, Record::Run(_))
     }
@@ -350,6 +312,11 @@ impl Run {
 
     /// Shows it in one place more, from its beginning on.
     fn attach(&mut self, publisher: &Publisher, parent: &Parent) {
+        let id = View::new(&self.name, Some(parent.clone())).id;
+        if self.views.iter().any(|view| view.id == id) {
+            // By the same cell, which has asked twice.
+            return;
+        }
         if self.views.len() == VIEWS {
             self.views.remove(1);
         }
@@ -359,6 +326,9 @@ impl Run {
     }
 
     fn draw(&mut self, publisher: &Publisher, last: bool) {
+        if let (Record::Run(record), Some(load)) = (&mut self.record, &self.load) {
+            record.set_load(load.line());
+        }
         if self.console {
             let parent = self.views.first().and_then(|view| view.parent.as_ref());
             let text = self.record.text();

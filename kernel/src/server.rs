@@ -238,7 +238,8 @@ async fn shell_requests(mut socket: RouterRecvConnection, shared: Arc<Shared>, j
         match &message.content {
             Content::ExecuteRequest(request) => {
                 // What only the kernel answers does not wait for a cell that runs.
-                if shared.now.lock().executing && magic::is_kernel_only(&request.code) {
+                let received = shared.received.load(Ordering::SeqCst);
+                if shared.now.answers_at_once(received) && magic::is_kernel_only(&request.code) {
                     let (shared, message, request) = (shared.clone(), message.clone(), request.clone());
                     tokio::task::spawn_blocking(move || out_of_turn(&shared, &message, &request));
                 } else {

@@ -113,14 +113,14 @@ impl Executor {
         };
         let transfers = &self.shared.transfers;
         if !transfers.carried.load(Ordering::SeqCst) {
-            let said = copy(&self.folder(), from, to).map_err(Wrong::Failed)?;
+            let said = copy(&self.shared.folder(), from, to).map_err(Wrong::Failed)?;
             self.say(&said);
             return Ok(());
         }
         let (local, remote) = if upload { (from, to) } else { (to, from) };
         // Where the other side is a folder, or not named, the file keeps its name.
         let name = Path::new(from).file_name().unwrap_or_default();
-        let mut there = below(self.folder(), remote);
+        let mut there = below(self.shared.folder(), remote);
         if upload && there.is_dir() {
             there.push(name);
         }

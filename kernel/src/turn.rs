@@ -9,7 +9,6 @@ use crate::words;
 use jupyter_protocol::messaging::Payload;
 use lightcell_ipynb::dependency;
 use lightcell_magics::{Call, nearest};
-use std::path::PathBuf;
 
 /// Functions of the cell crate that magics become.
 const MAGICS: &str = "lightcell_cell::magics";
@@ -56,6 +55,18 @@ impl Executor {
             }
             "dep" => self.code(&dependency(call), count, cell),
             "export" => self.export(call, text, count, cell),
+            "gpu" => {
+                let tensors: Vec<String> = self
+                    .named()
+                    .iter()
+                    .filter_map(|(name, kind)| on_device(name, kind))
+                    .collect();
+                self.code(
+                    &format!("lightcell::notebook::gpu_free(&[{}]);", tensors.join(", ")),
+                    count,
+                    cell,
+                )
+            }
             "history" => {
                 let cells = self.cells.iter().filter(|(number, _)| *number < count);
                 let list: String = cells
@@ -174,7 +185,7 @@ impl Executor {
                 cell,
             ));
         }
-        let path = self.folder().join(name);
+        let path = self.shared.folder().join(name);
         std::fs::read_to_string(&path).map_err(|error| {
             let message = format!("cannot read {}: {error}", path.display());
             wrong(
@@ -188,21 +199,13 @@ impl Executor {
         })
     }
 
-    /// The worker's current folder.
-    pub(crate) fn folder(&self) -> PathBuf {
-        let worker = self.shared.now.lock().worker;
-        std::fs::read_link(format!("/proc/{worker}/cwd"))
-            .or_else(|_| std::env::current_dir())
-            .unwrap_or_default()
-    }
-
     fn export(&self, call: &Call, folder: &str, count: usize, cell: &str) -> Result<(), Report> {
         if folder.is_empty() {
             let message = "%export needs DIR".to_owned();
             return Err(wrong(call, "", message, call.magic().usage, count, cell));
         }
         let ran: Vec<&str> = self.succeeded.iter().map(|at| self.cells[*at].1.as_str()).collect();
-        let to = self.folder().join(folder);
+        let to = self.shared.folder().join(folder);
         let said = crate::export::export(&self.ground.home, &self.ground.session.path, &ran, &to)
             .map_err(|(message, hint)| wrong(call, folder, message, &hint, count, cell))?;
         self.say(&said);
@@ -324,6 +327,12 @@ fn row(name: &str, kind: &str) -> String {
         _ => ("String::new()".to_owned(), format!("::std::mem::size_of_val(&{name})")),
     };
     format!("({name:?}, {short:?}, {holds}, {bytes})")
+}
+
+/// A tensor for `%gpu free`: name, device and bytes.
+fn on_device(name: &str, kind: &str) -> Option<String> {
+    (kind.rsplit("::").next() == Some("Tensor"))
+        .then(|| format!("({name:?}, {name}.device(), {name}.numel() * {name}.kind().elt_size_in_bytes())"))
 }
 
 fn wrong(call: &Call, word: &str, message: String, hint: &str, count: usize, cell: &str) -> Report {

@@ -37,10 +37,18 @@ impl Link {
             std::env::join_paths(path).context("a colon in the path of libtorch")?,
         );
         command.env("LIGHTCELL_USER_LD_LIBRARY_PATH", &users);
+        command.env(
+            "LIGHTCELL_PRELOAD",
+            home.setup.libtorch.path.join("lib/libtorch_cpu.so"),
+        );
         if let Some(cuda) = home.libtorch_cuda() {
             command.env("LIGHTCELL_LIBTORCH_CUDA", cuda);
         }
         command.env("LIGHTCELL_SESSION", session);
+        // So that NVML and CUDA count devices alike.
+        if std::env::var_os("CUDA_DEVICE_ORDER").is_none() {
+            command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        }
         // OpenMP's threads spin for milliseconds by default, and on a machine that others use as well a run then takes
         // twenty times as long; so long as this they wait for each other within a step, and no longer.
         if ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]

@@ -98,7 +98,7 @@ try {
     await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').filter({ visible: true }).first().waitFor();
     await front.state('busy');
     // The page has lost what the run showed; from here on it is there again, and goes on.
-    const joined = await front.type('%runs');
+    const joined = await front.type('%fit --attach');
     await front.run();
     await front.frames(joined, 3);
     await joined.scrollIntoViewIfNeeded();

@@ -9,7 +9,7 @@ pub mod wire;
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The Python with the clients.
@@ -109,9 +109,15 @@ impl Kernel {
 
     /// Starts one with these environment variables.
     pub fn start_with(env: &[(&str, &str)]) -> Kernel {
+        Kernel::start_in(Path::new("."), env)
+    }
+
+    /// Starts one for a notebook in a folder.
+    pub fn start_in(folder: &Path, env: &[(&str, &str)]) -> Kernel {
         let mut command = Command::new(python());
         command
             .arg(file("clients/driver.py"))
+            .current_dir(folder)
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

@@ -2,6 +2,7 @@
 
 use lightcell_tests::{Cell, Kernel, Scratch, file};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 
 const MODEL: &str = r#"
@@ -39,7 +40,11 @@ let data = Data::new(train).val(val).batch_size(8);
 "#;
 
 fn trained() -> Kernel {
-    let mut kernel = Kernel::start();
+    trained_in(Path::new("."))
+}
+
+fn trained_in(folder: &Path) -> Kernel {
+    let mut kernel = Kernel::start_in(folder, &[]);
     kernel.ok(MODEL);
     kernel.ok(DATA);
     kernel
@@ -55,13 +60,13 @@ fn plots(cell: &Cell) -> Vec<&Value> {
 
 #[test]
 fn runs_lists_what_was_trained_and_joins_what_trains() {
-    let mut kernel = trained();
-    assert!(
-        kernel.ok("%runs").all("display_data")[0]
-            .to_string()
-            .contains("no runs yet")
-    );
-    kernel.ok("%fit Net data --epochs 2 --seed 1");
+    let folder = Scratch::new("runs");
+    let mut kernel = trained_in(&folder.0);
+    for none in ["%runs", "%fit --attach"] {
+        let said = kernel.ok(none).all("display_data")[0].to_string();
+        assert!(said.contains("no runs yet"), "{said}");
+    }
+    kernel.ok("%fit Net data --epochs 2 --seed 1 --logger csv");
     let beside = kernel.call(json!({
         "op": "beside", "long": "%fit Net data --epochs 100000 --restart --seed 1", "when": "val_loss",
         "quick": "%runs --sort val_loss", "stop_after": 4,
@@ -105,11 +110,60 @@ fn runs_lists_what_was_trained_and_joins_what_trains() {
     assert_ne!(&own[0]["transient"]["display_id"], id);
     let (last, own) = (text(updates[updates.len() - 1]), text(own[own.len() - 1]));
     assert!(last.contains("stopped: ") && last == own, "{last}\n{own}");
-    // Afterwards: the last run as it ended, and no more of it.
-    let cell = kernel.ok("%runs");
-    assert_eq!(cell.all("display_data").len(), 2);
-    assert!(cell.all("display_data")[1].to_string().contains("stopped: "));
-    assert!(cell.all("update_display_data").is_empty());
+    // Afterwards: the last run as it ended, and no more of it. A later kernel of the folder knows them still, with their
+    // curves; one elsewhere does not.
+    for restarted in [false, true] {
+        if restarted {
+            kernel.call(json!({"op": "restart"}));
+        }
+        let cell = kernel.ok("%runs");
+        assert_eq!(cell.all("display_data").len(), 2);
+        assert!(cell.all("update_display_data").is_empty());
+        let attached = kernel.ok("%fit --attach");
+        for ended in [cell.all("display_data")[1], attached.all("display_data")[0]] {
+            let ended = text(ended);
+            assert!(ended.contains("stopped: ") && ended.contains("val_loss"), "{ended}");
+        }
+        let html = cell.all("display_data")[0]["data"]["text/html"].as_str().unwrap();
+        let link = "<a href=\"lightning_logs/version_0/metrics.csv\">";
+        assert!(html.contains(link) && html.matches("<tr>").count() == 3, "{html}");
+        // Their curves side by side, and those of one.
+        let cell = kernel.ok("%compare");
+        let compared = &cell.all("display_data")[0]["data"];
+        let (words, svg) = (
+            compared["text/plain"].as_str().unwrap(),
+            compared["image/svg+xml"].as_str().unwrap(),
+        );
+        for part in ["run 1", "run 2"] {
+            assert!(words.contains(part) && svg.contains(part), "{words}");
+        }
+        assert!(
+            svg.contains("val_loss") && svg.matches("<polyline").count() >= 2,
+            "{svg}"
+        );
+        let cell = kernel.ok("%plot val_loss --runs 1 --save loss.svg train_loss");
+        let words = text(cell.all("display_data")[0]);
+        assert!(
+            words.contains("val_loss") && words.contains("train_loss") && !words.contains("run 1"),
+            "{words}"
+        );
+        assert!(
+            std::fs::read_to_string(folder.0.join("loss.svg"))
+                .unwrap()
+                .contains("val_loss")
+        );
+    }
+    for (magic, message) in [
+        ("%plot accuracy", "no run has a metric `accuracy`: there are "),
+        ("%compare --runs 1,9", "there is no run 9: there are 1 to 2"),
+        ("%plot --save loss.pdf", "`"),
+    ] {
+        let error = kernel.err(magic);
+        assert!(error.evalue().starts_with(message), "{}", error.evalue());
+        assert!(error.traceback().contains("hint"), "{}", error.traceback());
+    }
+    kernel.ok(MODEL);
+    kernel.ok(DATA);
     // The whole worker is gone amid a run, and nobody takes over: the run is over too, and the next task is shown.
     kernel.ok(&MODEL.replace("let loss =", "std::process::Command::new(\"kill\").args([\"-9\", &std::os::unix::process::parent_id().to_string()]).status().ok();\n        let loss ="));
     let crash = kernel.err("%fit Net data --epochs 100000 --restart");
@@ -150,6 +204,13 @@ fn a_run_is_one_output_that_grows() {
             .max()
             .unwrap_or(0)
     };
+    // While it goes on, what the device does.
+    let loads = |content: &&Value| {
+        content["data"]["text/plain"]
+            .as_str()
+            .is_some_and(|text| text.contains("\nCPU "))
+    };
+    assert!(plots(&cell).iter().any(loads), "no frame says how busy the CPU is");
     let mut sizes: Vec<_> = plots(&cell).into_iter().map(points).collect();
     // Not each is longer than the one before: of many points fewer are drawn.
     assert!(sizes.first() < sizes.last(), "{sizes:?}");
@@ -365,6 +426,73 @@ fn gpu_answers_while_a_cell_runs() {
         answer["replies"]["quick"]["execution_count"]
     );
     assert!(answer["took"].as_f64().unwrap() < 3.0, "{}", answer["took"]);
+
+    // A panel that goes on while a cell runs, until it is told to stand still.
+    let answer = kernel.call(json!({
+        "op": "beside", "when": "begun", "quick": "%gpu watch", "stop_after": 2,
+        "long": "println!(\"begun\"); loop { std::thread::sleep(std::time::Duration::from_millis(10)); }",
+    }));
+    let shown: Vec<&Value> = answer["order"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|message| message[0] == "quick" && message[3]["data"].is_object())
+        .map(|message| &message[3])
+        .collect();
+    assert!(shown.len() >= 3, "{shown:?}");
+    let id = &shown[0]["transient"]["display_id"];
+    assert!(
+        shown
+            .iter()
+            .all(|content| &content["transient"]["display_id"] == id && id.is_string())
+    );
+    let text = shown[shown.len() - 1]["data"]["text/plain"].as_str().unwrap();
+    for part in ["cuda:0 Fake H100", "20 GiB / 80 GiB", "351 / 700 W", "CPU\n", "▃▃"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(shown[0]["data"]["text/html"].as_str().unwrap().contains("<polyline"));
+    assert_eq!(kernel.ok("%gpu watch stop").stdout(), "the panel stands still\n");
+    assert_eq!(
+        kernel.ok("%gpu watch stop").stdout(),
+        "no panel goes on; %gpu watch shows one\n"
+    );
+    // Which device a run takes.
+    assert_eq!(kernel.ok("%gpu select").stdout(), "%fit takes auto\n");
+    for (magic, message, hint) in [
+        (
+            "%gpu select 7",
+            "there is no cuda:7",
+            "there are cuda:0 to cuda:1; %gpu shows more",
+        ),
+        (
+            "%gpu select x",
+            "`x` is no device",
+            "%gpu select cuda:1, 1, cpu, or auto for the least used one",
+        ),
+        (
+            "%gpu select cuda:1",
+            "libtorch cannot use cuda:1",
+            "libtorch is the build for the CPU",
+        ),
+        ("%gpu wach", "%gpu has no action `wach`", "did you mean %gpu watch?"),
+        (
+            "%gpu all --json",
+            "%gpu has no action `all --json`",
+            "%gpu [--json | watch",
+        ),
+    ] {
+        let error = kernel.err(magic);
+        assert_eq!(error.evalue(), message);
+        assert!(error.traceback().contains(hint), "{}", error.traceback());
+    }
+    let chosen = "%fit takes cpu from now on, unless it says --accelerator\n";
+    assert_eq!(kernel.ok("%gpu select cpu").stdout(), chosen);
+    assert_eq!(kernel.ok("%gpu select").stdout(), "%fit takes cpu\n");
+    kernel.ok("use lightcell::prelude::*;\nlet ones = Tensor::ones([2], (Kind::Float, Device::Cpu));");
+    assert_eq!(
+        kernel.ok("%gpu free").stdout(),
+        "no variable is a tensor on a CUDA device\nlibtorch sees no CUDA device, and so keeps no memory of one\n"
+    );
 }
 
 #[test]

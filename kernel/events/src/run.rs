@@ -94,6 +94,9 @@ pub enum RunEvent {
         parameters: u64,
         /// Hyperparameters of the model, as a JSON object.
         hparams: serde_json::Value,
+        /// The folder in which the run's loggers write, if it has any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log_dir: Option<String>,
     },
     /// A pass over data or a search begins, outside of a run. It ends with [`RunEvent::Finished`], as a run does.
     TaskStarted {

@@ -14,6 +14,18 @@ fn is_about_fit(failure: &Failure) -> bool {
 
 impl Executor {
     pub(super) fn fit(&mut self, fit: &FitCall, count: usize, cell: &str) -> Result<(), Report> {
+        let mut fit = fit.clone();
+        let mut why = None;
+        if models::begins_anew(&fit, &self.engine.variables())
+            && let Some((device, reason)) = self.shared.devices.choose()
+        {
+            fit.options.insert("accelerator".to_owned(), device.into());
+            why = reason;
+        }
+        if let Some(why) = why {
+            self.say(&why);
+        }
+        let fit = &fit;
         for go_on in [true, false] {
             let rust = models::fit_code(fit, &self.engine.variables(), &self.engine.items(), go_on)
                 .map_err(|error| magic::report(&error, count, cell))?;

@@ -86,6 +86,20 @@ fn load(library: &str, function: &str) -> Result<CellFn, String> {
     }
 }
 
+/// Loads the library that `LIGHTCELL_PRELOAD` names, which takes a third of a second, while the kernel still prepares the
+/// first cell. Without it the first cell with tensors loads it, so what goes wrong here shows there.
+pub fn preload() {
+    let Some(path) = std::env::var_os("LIGHTCELL_PRELOAD").filter(|path| !path.is_empty()) else {
+        return;
+    };
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::remove_var("LIGHTCELL_PRELOAD") };
+    if let Ok(path) = CString::new(path.into_encoded_bytes()) {
+        // SAFETY: a NUL-terminated path; the constructors that run are libtorch's own. The handle is never closed.
+        unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    }
+}
+
 static SEEN_TORCH: AtomicBool = AtomicBool::new(false);
 
 /// Loads the library that `LIGHTCELL_LIBTORCH_CUDA` names as soon as a cell has brought libtorch in: rustc's linker drops

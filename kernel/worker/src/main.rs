@@ -43,6 +43,7 @@ fn main() {
     copy::supervise();
     panics::install();
     output::arm();
+    cell::preload();
     cell::serve(private);
 }
 

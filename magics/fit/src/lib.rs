@@ -16,6 +16,7 @@ mod error;
 mod evaluation;
 mod fit;
 mod flow;
+mod gpu_free;
 mod history;
 #[cfg(feature = "image")]
 mod image_folder;

@@ -123,6 +123,7 @@ pub(crate) fn run(
         val_batches: pass.val_batches,
         parameters: about.parameters,
         hparams: about.hparams.clone(),
+        log_dir: pass.callbacks.log_dir().map(|dir| dir.display().to_string()),
     });
     let outcome = switches.and_then(|_switches| prepared.and_then(|()| pass.whole()));
     let (status, error) = match outcome {

@@ -2,6 +2,8 @@
 //!
 //! Settings come as JSON. An error is also reported as an event, so that the kernel tells the user of it in its own way.
 
+pub use crate::gpu_free::{Held, gpu_free};
+
 use crate::data::DataModule;
 use crate::error::{Error, Kind, Result};
 use crate::evaluation::Evaluation;

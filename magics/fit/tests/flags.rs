@@ -7,7 +7,7 @@ use serde_json::Value;
 /// A value other than the library's default.
 fn sample(kind: Kind) -> &'static str {
     match kind {
-        Kind::Switch => "",
+        Kind::Switch | Kind::Alone => "",
         Kind::Count | Kind::Int => "7",
         Kind::CountOrNone => "none",
         Kind::Number | Kind::Numbers | Kind::Real => "0.25",
@@ -43,7 +43,9 @@ fn trainer(options: serde_json::Map<String, Value>) -> Trainer {
 
 /// Lines with and without each flag of a magic; both have what the flag needs.
 fn pairs(magic: &'static Magic) -> impl Iterator<Item = (&'static Flag, Call, Call)> {
-    magic.flags.iter().map(move |flag| {
+    // What stands alone is no setting of a run.
+    let flags = magic.flags.iter().filter(|flag| flag.kind != Kind::Alone);
+    flags.map(move |flag| {
         let need = flag
             .needs
             .first()

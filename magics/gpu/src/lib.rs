@@ -8,12 +8,16 @@
 //! ```
 
 mod chain;
+mod choice;
 mod machine;
 mod nvml;
+mod panel;
 mod view;
 
 pub use chain::{MissingLink, Torch};
+pub use choice::{Choice, least_used, visible};
 pub use machine::Machine;
+pub use panel::Panel;
 pub use view::{to_html, to_json, to_text};
 
 use serde::Serialize;

@@ -101,11 +101,6 @@ fn row(device: &DeviceInfo) -> [String; 6] {
         (Some(used), Some(total)) => format!("{} / {}", gib(used), gib(total)),
         _ => "-".to_owned(),
     };
-    let power = match (device.power, device.power_limit) {
-        (Some(power), Some(limit)) => format!("{power:.0} / {limit:.0} W"),
-        (Some(power), None) => format!("{power:.0} W"),
-        _ => "-".to_owned(),
-    };
     [
         format!("cuda:{}", device.index),
         device.name.clone(),
@@ -113,11 +108,21 @@ fn row(device: &DeviceInfo) -> [String; 6] {
         device
             .utilization
             .map_or("-".to_owned(), |percent| format!("{percent} %")),
-        power,
-        device
-            .temperature
-            .map_or("-".to_owned(), |degrees| format!("{degrees} °C")),
+        power(device).unwrap_or_else(|| "-".to_owned()),
+        temperature(device).unwrap_or_else(|| "-".to_owned()),
     ]
+}
+
+pub(crate) fn power(device: &DeviceInfo) -> Option<String> {
+    let power = device.power?;
+    Some(match device.power_limit {
+        Some(limit) => format!("{power:.0} / {limit:.0} W"),
+        None => format!("{power:.0} W"),
+    })
+}
+
+pub(crate) fn temperature(device: &DeviceInfo) -> Option<String> {
+    device.temperature.map(|degrees| format!("{degrees} °C"))
 }
 
 fn processes(seen: &Snapshot) -> Vec<(u32, String)> {
@@ -177,7 +182,7 @@ fn verdict(seen: &Snapshot, torch: &Torch) -> String {
     }
 }
 
-fn gib(bytes: u64) -> String {
+pub(crate) fn gib(bytes: u64) -> String {
     let gib = bytes as f64 / f64::from(1 << 30);
     if gib >= 10.0 {
         format!("{gib:.0} GiB")
@@ -186,7 +191,7 @@ fn gib(bytes: u64) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

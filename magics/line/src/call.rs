@@ -2,7 +2,7 @@
 
 use crate::scan::Scanner;
 use crate::shell;
-use crate::table::{Kind, Magic, TABLE, Takes, magic};
+use crate::table::{Kind, Magic, Side, TABLE, Takes, magic};
 use std::fmt;
 
 /// A part of a cell, in order.
@@ -50,6 +50,24 @@ impl Call {
             .rev()
             .find(|(flag, _)| *flag == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Where it runs: the magic's place, but a line whose flag stands alone is answered by the kernel, and what frees the
+    /// worker's memory is done there.
+    pub fn side(&self) -> Side {
+        if self.name == "gpu" && self.rest.1.trim() == "free" {
+            return Side::Worker;
+        }
+        let alone = |name: &str| {
+            self.magic()
+                .flags
+                .iter()
+                .any(|flag| flag.name == name && flag.kind == Kind::Alone)
+        };
+        match self.flags.iter().any(|(name, _)| alone(name)) {
+            true => Side::Kernel,
+            false => self.magic().side,
+        }
     }
 
     /// The magic.
@@ -163,7 +181,7 @@ fn cell_magic(cell: &str) -> Result<Option<Call>, MagicError> {
             Ok(Some(call))
         }
         // As a line among others.
-        Takes::Words | Takes::Line => Ok(None),
+        Takes::Words | Takes::Many | Takes::Line => Ok(None),
     }
 }
 
@@ -278,6 +296,7 @@ fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
     }
     let takes_line = matches!(magic.takes, Takes::Line | Takes::LineOrCell);
     let (mut arguments, mut flags) = (Vec::new(), Vec::new());
+    let mut alone = None;
     let mut rest = rest.iter();
     let mut tail = (line.chars().count(), String::new());
     while let Some(word) = rest.next() {
@@ -312,9 +331,12 @@ fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
             };
             return Err(wrong(word, format!("%{name} has no flag `{written}`"), Some(hint)));
         };
-        if flag.kind == Kind::Switch {
+        if matches!(flag.kind, Kind::Switch | Kind::Alone) {
             if attached.is_some() {
                 return Err(wrong(word, format!("`{written}` takes no value"), None));
+            }
+            if flag.kind == Kind::Alone {
+                alone = Some((word, flag));
             }
             flags.push((flag.name, String::new()));
             continue;
@@ -336,6 +358,13 @@ fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
         }
         flags.push((flag.name, value));
     }
+    if let Some((word, flag)) = alone.filter(|_| arguments.len() + flags.len() > 1) {
+        let (stands, hint) = (
+            format!("`{}` stands alone", flag.name),
+            format!("%{name} {}: {}", flag.name, flag.about),
+        );
+        return Err(wrong(word, stands, Some(hint)));
+    }
     // No flag is silently of no use.
     for (name, _) in &flags {
         let needs = magic
@@ -356,7 +385,7 @@ fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
             ));
         }
     }
-    if arguments.len() > magic.arguments.len() {
+    if arguments.len() > magic.arguments.len() && magic.takes != Takes::Many {
         // What is left of an expression with spaces belongs to the last argument.
         if magic.arguments.is_empty() {
             return Err(wrong(
@@ -368,7 +397,9 @@ fn parse(line: &str, number: usize, is_cell: bool) -> Result<Call, MagicError> {
         let tail = arguments.split_off(magic.arguments.len() - 1).join(" ");
         arguments.push(tail);
     }
-    if let Some(missing) = magic.arguments.get(arguments.len()) {
+    if let Some(missing) = magic.arguments.get(arguments.len())
+        && alone.is_none()
+    {
         return Err(wrong(
             first,
             format!("%{name} needs {missing}"),
@@ -438,7 +469,16 @@ mod tests {
         assert_eq!(call.value("--max-epochs"), Some("3"));
         assert_eq!(call.value("--limit-train-batches"), Some("0.5"));
         assert!(call.switch("--restart"));
+        let call = only("%plot val_loss --runs 1,2 val_acc");
+        assert_eq!(
+            (call.arguments.as_slice(), call.value("--runs")),
+            (&["val_loss".to_owned(), "val_acc".to_owned()][..], Some("1,2"))
+        );
+        assert!(only("%compare").arguments.is_empty());
         assert_eq!(only("%fit Net data . clone()").arguments, ["Net", "data . clone()"]);
+        // What the kernel answers does not wait for the cell that trains.
+        assert_eq!(only("%fit Net data").side(), Side::Worker);
+        assert_eq!(only("%fit --attach").side(), Side::Kernel);
     }
 
     #[test]
@@ -461,11 +501,17 @@ mod tests {
             "`--epochs` needs a value\nhint: a whole number, or -1: epochs to train; -1: no limit, and so with --max-steps or --max-time alone"
         );
         assert_eq!(error("%fit Net data --restart=1"), "`--restart` takes no value");
+        for line in ["%fit Net data --attach", "%fit --attach --restart", "%fit --attach Net"] {
+            assert_eq!(
+                error(line),
+                "`--attach` stands alone\nhint: %fit --attach: show the run that goes on from its beginning and then live, else the last one"
+            );
+        }
         assert_eq!(error("%fit"), "%fit needs MODEL\nhint: %fit MODEL DATA [flags]");
         assert_eq!(error("%fit Net"), "%fit needs DATA\nhint: %fit MODEL DATA [flags]");
         assert_eq!(
-            error("%gpu all"),
-            "%gpu takes no argument, but got `all`\nhint: %gpu [--json]"
+            error("%lsmagic all"),
+            "%lsmagic takes no argument, but got `all`\nhint: %lsmagic"
         );
         assert_eq!(
             error("%fit Net data --mode maximum --early-stopping val_acc"),

@@ -171,7 +171,7 @@ pub(crate) fn option(call: &Call, flag: &Flag) -> Option<(String, Value)> {
         whole.or_else(|_| text.parse::<f64>().map(Value::from)).ok()
     };
     let value = match flag.kind {
-        Kind::Switch => return None,
+        Kind::Switch | Kind::Alone => return None,
         Kind::Text | Kind::OneOf(_) | Kind::SomeOf(_) | Kind::Time => Value::String(text.to_owned()),
         Kind::Bool => Value::Bool(text == "true"),
         Kind::CountOrNone if text == "none" => Value::Null,

@@ -183,10 +183,12 @@ pub fn complete(line: &str, cursor: usize) -> Option<Completion> {
                 .collect(),
         );
     }
-    (flag.kind != Kind::Switch && !flag.default.is_empty() && word.is_empty()).then(|| Completion {
-        start,
-        end: cursor,
-        matches: vec![flag.default.to_owned()],
+    (!matches!(flag.kind, Kind::Switch | Kind::Alone) && !flag.default.is_empty() && word.is_empty()).then(|| {
+        Completion {
+            start,
+            end: cursor,
+            matches: vec![flag.default.to_owned()],
+        }
     })
 }
 
@@ -215,6 +217,8 @@ mod tests {
         assert_eq!(matches("%%ti"), ["%%time", "%%timeit"]);
         assert_eq!(matches("  %g"), ["%gpu"]);
         assert_eq!(matches("%fit Net data --max-e"), ["--max-epochs"]);
+        assert_eq!(matches("%fit --at"), ["--attach"]);
+        assert_eq!(matches("%comp"), ["%compare"]);
         assert_eq!(matches("%fit Net data --device c"), ["cpu", "cuda"]);
         assert_eq!(matches("%fit Net data --epochs "), ["10"]);
         assert_eq!(matches("%fit\u{a0}Net data\u{a0}--max-e"), ["--max-epochs"]);

@@ -33,6 +33,8 @@ pub struct Magic {
 pub enum Takes {
     /// The words of its line.
     Words,
+    /// Any number of words.
+    Many,
     /// The rest of its line as it is, after its flags.
     Line,
     /// The cell below it, as `%%name`, with the rest of its line.
@@ -93,6 +95,8 @@ impl Flag {
     }
 }
 
+const SAVE: Flag = flag("--save", Kind::Text, "write the chart into this file too: .svg or .png");
+
 /// All magics.
 pub const TABLE: &[Magic] = &[
     Magic {
@@ -114,6 +118,23 @@ pub const TABLE: &[Magic] = &[
         takes: Takes::Line,
         arguments: &[],
         flags: &[],
+    },
+    Magic {
+        name: "compare",
+        summary: "compare a metric of several runs",
+        usage: "%compare [--runs 1,3] [--save FILE] [METRIC …]",
+        about: "The curves of the runs in one chart, with their best and last values; each is told by its number in %runs and by the hyperparameters that differ. Without METRIC: the validation loss. It answers while a cell trains.",
+        side: Side::Kernel,
+        takes: Takes::Many,
+        arguments: &[],
+        flags: &[
+            flag(
+                "--runs",
+                Kind::Text,
+                "numbers of %runs, with commas; the newest six that have the metric",
+            ),
+            SAVE,
+        ],
     },
     Magic {
         name: "config",
@@ -183,10 +204,10 @@ pub const TABLE: &[Magic] = &[
     Magic {
         name: "gpu",
         summary: "show devices, memory, processes, and what %fit will use",
-        usage: "%gpu [--json]",
-        about: "What nvidia-smi shows, read by the kernel, so that it answers while a cell trains. Without a GPU it says which link is missing.",
+        usage: "%gpu [--json | watch [stop] | select DEVICE | free]",
+        about: "What nvidia-smi shows, read by the kernel, so that it answers while a cell trains. Without a GPU it says which link is missing. watch: a panel with the last minute's load, of the CPU too, that goes on while other cells run, for an hour at most; watch stop ends it. select: the device that %fit takes from now on, such as cuda:1, cpu, or auto, which is the least used of several. free: which variables hold device memory, and libtorch's cache given back to the driver.",
         side: Side::Kernel,
-        takes: Takes::Words,
+        takes: Takes::Line,
         arguments: &[],
         flags: &[flag("--json", Kind::Switch, "as JSON")],
     },
@@ -231,6 +252,19 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    Magic {
+        name: "plot",
+        summary: "plot metrics of a run",
+        usage: "%plot [--runs 3] [--save FILE] [METRIC …]",
+        about: "The metrics over the epochs in one chart, with their best and last values. Without METRIC: all. It answers while a cell trains.",
+        side: Side::Kernel,
+        takes: Takes::Many,
+        arguments: &[],
+        flags: &[
+            flag("--runs", Kind::Text, "numbers of %runs, with commas; the newest"),
+            SAVE,
+        ],
+    },
     models::PREDICT,
     Magic {
         name: "reset",
@@ -254,9 +288,9 @@ pub const TABLE: &[Magic] = &[
     },
     Magic {
         name: "runs",
-        summary: "list the runs, and show the one that goes on",
+        summary: "list the folder's runs, and show the one that goes on",
         usage: "%runs [--sort METRIC [--mode max]]",
-        about: "The runs of %fit since the kernel's start, with their hyperparameters, their last metrics, time, device and status; below it the run that goes on, with all it has shown so far and then live, else the last one. It answers while a cell trains: after the page was closed or reloaded, run it in any cell.",
+        about: "The runs of %fit in notebooks of this folder, those of earlier kernels too, with their hyperparameters, their last metrics, time, device and status; below it the run that goes on, with all it has shown so far and then live, else the last one. It answers while a cell trains: after the page was closed or reloaded, run it in any cell. `lightcell uninstall` takes the record of the runs away.",
         side: Side::Kernel,
         takes: Takes::Words,
         arguments: &[],
@@ -275,6 +309,19 @@ pub const TABLE: &[Magic] = &[
         ],
     },
     models::SCALE_BATCH_SIZE,
+    Magic {
+        name: "tensorboard",
+        summary: "show TensorBoard in the notebook",
+        usage: "%tensorboard [--logdir DIR] [--port PORT]",
+        about: "The program tensorboard, if it is on PATH, in a frame, for what `--logger tensorboard` has written; it ends with the kernel. Your browser must reach the machine where the kernel runs: where it does not, what is shown says how.",
+        side: Side::Kernel,
+        takes: Takes::Words,
+        arguments: &[],
+        flags: &[
+            flag("--logdir", Kind::Text, "the folder of the logs").by_default("lightning_logs"),
+            flag("--port", Kind::Count, "a port of your choice; any that is free"),
+        ],
+    },
     models::TEST,
     Magic {
         name: "time",

@@ -18,6 +18,7 @@ fn main() -> std::io::Result<()> {
         val_batches: 5,
         parameters: 9_610,
         hparams: Default::default(),
+        log_dir: None,
     });
     for epoch in 0..14u64 {
         for batch in 1..=40u64 {

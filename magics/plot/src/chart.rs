@@ -16,7 +16,21 @@ pub enum Tone {
     Validation,
     /// Anything else, green.
     Other,
+    /// One of several of a kind, in a colour of its own; after eight they come again.
+    Nth(usize),
 }
+
+/// Colours that are told apart side by side, on light and on dark.
+const SEVERAL: [(u8, u8, u8); 8] = [
+    (52, 128, 206),
+    (226, 122, 46),
+    (46, 158, 98),
+    (206, 72, 72),
+    (140, 104, 190),
+    (150, 110, 90),
+    (214, 110, 176),
+    (120, 144, 40),
+];
 
 impl Tone {
     fn colour(self) -> RGBAColor {
@@ -25,6 +39,10 @@ impl Tone {
             Tone::Step => RGBColor(52, 128, 206).mix(0.35),
             Tone::Validation => RGBColor(226, 122, 46).to_rgba(),
             Tone::Other => RGBColor(46, 158, 98).to_rgba(),
+            Tone::Nth(number) => {
+                let (r, g, b) = SEVERAL[number % SEVERAL.len()];
+                RGBColor(r, g, b).to_rgba()
+            }
         }
     }
 }

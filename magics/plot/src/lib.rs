@@ -9,11 +9,13 @@
 
 mod chart;
 mod listing;
+mod overlay;
 mod record;
 mod task;
 mod view;
 
 pub use chart::{Chart, Curve, Tone};
-pub use listing::{Sort, listing};
+pub use listing::{Listed, Sort, listing};
+pub use overlay::{Numbered, Overlay, main_metric, overlay};
 pub use record::RunRecord;
 pub use task::TaskRecord;

@@ -15,6 +15,9 @@ pub struct RunRecord {
     pub(crate) device: String,
     pub(crate) parameters: u64,
     pub(crate) hparams: serde_json::Value,
+    pub(crate) log_dir: Option<String>,
+    /// The device's load now, in a line.
+    pub(crate) load: Option<String>,
     pub(crate) first_epoch: u64,
     pub(crate) max_epochs: u64,
     pub(crate) epochs: Vec<Epoch>,
@@ -68,6 +71,7 @@ impl RunRecord {
                 max_epochs,
                 parameters,
                 hparams,
+                log_dir,
                 ..
             } => {
                 *self = RunRecord {
@@ -77,6 +81,7 @@ impl RunRecord {
                     max_epochs: *max_epochs,
                     parameters: *parameters,
                     hparams: hparams.clone(),
+                    log_dir: log_dir.clone(),
                     stride: 1,
                     ..RunRecord::default()
                 };
@@ -160,6 +165,21 @@ impl RunRecord {
         self.steps = thin(&self.steps);
     }
 
+    /// The device on which it trains, `cpu` or `cuda:0`.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// What the device's load is now, in a line; shown while the run goes on.
+    pub fn set_load(&mut self, load: Option<String>) {
+        self.load = load;
+    }
+
+    /// The folder of the run's logger, if it has one.
+    pub fn log_dir(&self) -> Option<&str> {
+        self.log_dir.as_deref()
+    }
+
     /// The newest value of a metric.
     pub(crate) fn last(&self, name: &str) -> Option<f64> {
         self.epochs
@@ -170,7 +190,7 @@ impl RunRecord {
     }
 
     /// Names of all metrics of finished epochs.
-    pub(crate) fn names(&self) -> Vec<&str> {
+    pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self
             .epochs
             .iter()
@@ -270,7 +290,7 @@ pub(crate) fn is_loss(name: &str) -> bool {
 
 /// At most [`DRAWN`] points: of each stretch the lowest and the highest, and the first and last of all, so that no spike
 /// is lost.
-fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= DRAWN {
         return points.to_vec();
     }
@@ -304,6 +324,7 @@ pub(crate) mod tests {
             val_batches: 2,
             parameters: 9_610,
             hparams: Default::default(),
+            log_dir: None,
         });
         for epoch in 0..done {
             for batch in 1..=10 {

@@ -11,6 +11,9 @@ impl RunRecord {
     /// The run in words: what it is, how far it is, its epochs.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.headline(), self.progress_line());
+        if let Some(load) = self.load() {
+            let _ = writeln!(text, "{load}");
+        }
         if let Some(table) = self.table() {
             text.push_str(&in_columns(&table, |cell, width| format!("{cell:>width$}")));
         }
@@ -36,6 +39,9 @@ impl RunRecord {
              <div>{}</div>",
             escape(&self.words())
         );
+        if let Some(load) = self.load() {
+            let _ = write!(html, "<div style=\"opacity:.75\">{}</div>", escape(load));
+        }
         html.push_str(&self.svg());
         if let Some(table) = self.table() {
             html.push_str(&html_table(&table, "text-align:right"));
@@ -50,6 +56,11 @@ impl RunRecord {
         }
         html.push_str("</div>");
         html
+    }
+
+    /// The device's load, of a run that goes on.
+    fn load(&self) -> Option<&str> {
+        self.load.as_deref().filter(|_| self.end.is_none())
     }
 
     fn headline(&self) -> String {
@@ -202,12 +213,21 @@ impl RunRecord {
 
 /// Rows as a table of HTML, the first of them its head; `style` is each cell's.
 pub(crate) fn html_table(rows: &[Vec<String>], style: &str) -> String {
+    html_table_of(rows, style, |_, _, text| escape(text))
+}
+
+/// As [`html_table`], with the HTML of a cell from its row, column and text.
+pub(crate) fn html_table_of(
+    rows: &[Vec<String>],
+    style: &str,
+    content: impl Fn(usize, usize, &str) -> String,
+) -> String {
     let mut html = String::from("<table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\">");
     for (index, row) in rows.iter().enumerate() {
         html.push_str("<tr>");
-        for cell in row {
+        for (column, cell) in row.iter().enumerate() {
             let tag = if index == 0 { "th" } else { "td" };
-            let text = escape(cell);
+            let text = content(index, column, cell);
             let _ = write!(
                 html,
                 "<{tag} style=\"{style};padding:1px 10px;background:none\">{text}</{tag}>"
@@ -285,7 +305,11 @@ mod tests {
              [████████████············] epoch 2/4 · batch 10/10 · 123 it/s · 1.0 s left · train_loss 0.6667\n\
              epoch  train_loss  val_acc  val_loss   time\n    1      1.0000   0.6333    1.1000  0.5 s\n  ★ 2      0.6667   0.7556    0.7333  0.5 s\n"
         );
+        record.set_load(Some("CPU 50 % · memory 1 GiB / 2 GiB".into()));
+        assert_eq!(record.text().lines().nth(2), Some("CPU 50 % · memory 1 GiB / 2 GiB"));
+        assert!(record.html().contains(">CPU 50 % · memory 1 GiB / 2 GiB</div>"));
         finish(&mut record, Status::Stopped);
+        assert!(!record.text().contains("CPU") && !record.html().contains("CPU"));
         assert!(
             record.text().contains("] stopped: 2 epochs, 20 steps, 1:15 min\n"),
             "{}",

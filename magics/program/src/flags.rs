@@ -129,7 +129,7 @@ impl Program {
             .models
             .iter()
             .flat_map(|(_, fields)| fields.keys().map(String::as_str));
-        let of_fit = fit_flags().iter().map(|flag| flag.name.trim_start_matches("--"));
+        let of_fit = fit_flags().map(|flag| flag.name.trim_start_matches("--"));
         let all: Vec<&str> = own.chain(fields).chain(of_fit).collect();
         let close = lightcell_magics::nearest(flag, all);
         Stop::Wrong(match close {
@@ -194,16 +194,16 @@ impl Program {
     }
 }
 
-fn fit_flags() -> &'static [lightcell_magics::Flag] {
-    lightcell_magics::magic("fit").map_or(&[], |magic| magic.flags)
+/// The settings of a run; what stands alone in a notebook is none.
+fn fit_flags() -> impl Iterator<Item = &'static lightcell_magics::Flag> {
+    let flags = lightcell_magics::magic("fit").map_or(&[][..], |magic| magic.flags);
+    flags.iter().filter(|flag| flag.kind != Kind::Alone)
 }
 
 /// A flag of `%fit`, by its name without dashes.
 fn of_trainer(name: &str) -> Option<&'static lightcell_magics::Flag> {
     let is = |dashed: &str| dashed.trim_start_matches("--") == name;
-    fit_flags()
-        .iter()
-        .find(|flag| is(flag.name) || flag.aliases.iter().any(|alias| is(alias)))
+    fit_flags().find(|flag| is(flag.name) || flag.aliases.iter().any(|alias| is(alias)))
 }
 
 fn value(word: &str, inline: Option<String>, words: &mut impl Iterator<Item = String>) -> Result<String, Stop> {

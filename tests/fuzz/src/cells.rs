@@ -244,11 +244,15 @@ pub fn flags(data: &[u8]) {
         }
         at += 1;
     }
+    // One that stands alone has nothing beside it.
+    let alone = wanted.iter().find(|flag| flag.kind == Kind::Alone).copied();
+    let arguments = if alone.is_some() { Vec::new() } else { arguments };
+    let wanted = alone.map_or(wanted, |flag| vec![flag]);
     let mut flags = Vec::new();
     for flag in wanted {
         let number = from.int_in_range(0..=1000u32).unwrap_or(0);
         let value = match flag.kind {
-            Kind::Switch => String::new(),
+            Kind::Switch | Kind::Alone => String::new(),
             Kind::Count | Kind::CountOrNone | Kind::Int => number.to_string(),
             Kind::Number | Kind::Real | Kind::Numbers | Kind::Limit => format!("{}", f64::from(number) / 1000.0),
             Kind::Bool => number.is_multiple_of(2).to_string(),
@@ -261,7 +265,7 @@ pub fn flags(data: &[u8]) {
     }
     let rest = match magic.takes {
         Takes::Line | Takes::LineOrCell => word(&mut from),
-        Takes::Words | Takes::Cell => String::new(),
+        Takes::Words | Takes::Many | Takes::Cell => String::new(),
     };
     let cell = magic.takes == Takes::Cell;
     let line = write(magic, cell, &arguments, &flags, &rest);

@@ -69,6 +69,7 @@ fn event(from: &mut Unstructured) -> arbitrary::Result<RunEvent> {
                 .into_iter()
                 .collect::<Object>()
                 .into(),
+            log_dir: from.arbitrary()?,
         },
         1 => RunEvent::Step {
             run,

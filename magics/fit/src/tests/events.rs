@@ -70,6 +70,7 @@ fn a_run_sends_its_events_in_order() {
         val_batches,
         parameters,
         hparams,
+        log_dir,
     } = &events[0]
     else {
         panic!("{:?}", events[0])
@@ -79,6 +80,7 @@ fn a_run_sends_its_events_in_order() {
         (lightcell_events::run::VERSION, "Net", "cpu")
     );
     assert_eq!((*first_epoch, *max_epochs, *train_batches, *val_batches), (0, 2, 5, 2));
+    assert_eq!(*log_dir, None);
     assert_eq!(
         (*parameters, &hparams["hidden"]),
         (4 * 16 + 16 + 16 * 2 + 2, &serde_json::json!(16))

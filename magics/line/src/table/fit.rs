@@ -73,12 +73,18 @@ pub(super) const FIT: Magic = Magic {
     about: "MODEL is a type that implements LightningModule, made with its default hyperparameters, or a variable that holds a run. \
             DATA is a variable or an expression. Afterwards the run is the variable `fit`: `fit.model`, `fit.history`, `fit.best()`. \
             %fit of the same model again goes on training; --restart begins anew. The stop button ends the run after its batch and \
-            keeps model and history. The flags are Lightning's Trainer arguments, and the settings of its callbacks: a callback's \
+            keeps model and history. %fit --attach, in any cell and at any time, shows the run that goes on, such as after the page was \
+            closed. The flags are Lightning's Trainer arguments, and the settings of its callbacks: a callback's \
             flag adds the callback.",
     side: Side::Worker,
     takes: Takes::Words,
     arguments: &["MODEL", "DATA"],
     flags: &[
+        flag(
+            "--attach",
+            Kind::Alone,
+            "show the run that goes on from its beginning and then live, else the last one",
+        ),
         // How long.
         flag(
             "--max-epochs",

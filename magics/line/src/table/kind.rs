@@ -5,6 +5,8 @@
 pub enum Kind {
     /// Nothing.
     Switch,
+    /// Nothing, and nothing stands beside it: the line does something of its own.
+    Alone,
     /// A whole number from 0 on.
     Count,
     /// A whole number from 0 on, or `none`.
@@ -37,7 +39,7 @@ impl Kind {
     /// In words, for messages.
     pub fn expected(self) -> String {
         match self {
-            Kind::Switch => "nothing",
+            Kind::Switch | Kind::Alone => "nothing",
             Kind::Count => "a whole number",
             Kind::CountOrNone => "a whole number, or none",
             Kind::Int => "a whole number, or -1",
@@ -67,7 +69,7 @@ impl Kind {
     pub fn takes(self, value: &str) -> bool {
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
         match self {
-            Kind::Switch => false,
+            Kind::Switch | Kind::Alone => false,
             Kind::Count => value.parse::<u64>().is_ok(),
             Kind::CountOrNone => value == "none" || value.parse::<u64>().is_ok(),
             Kind::Int => value.parse::<i64>().is_ok(),
