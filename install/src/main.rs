@@ -8,6 +8,7 @@
 mod cache;
 mod demo;
 mod doctor;
+mod draw;
 mod export;
 mod jupyter;
 mod kernel;
@@ -97,6 +98,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Draw a figure that a program saved as data
+    Draw {
+        /// What `.save("roc.svg")` wrote outside of a notebook: `roc.svg.json`
+        data: PathBuf,
+        /// The picture: .svg or .png
+        picture: PathBuf,
+    },
     /// Run the project's tests (in a clone of the repository)
     Selftest {
         /// Install what the tests need; a skipped test is a failure
@@ -134,6 +142,7 @@ fn main() -> ExitCode {
         Command::Pack { notebook, with, output } => pack::pack(&notebook, &with, output),
         Command::Unpack { archive, dir } => pack::unpack(&archive, dir),
         Command::Papermill { args } => papermill::run(&args),
+        Command::Draw { data, picture } => draw::run(&data, &picture),
         Command::Selftest { full } => selftest::run(full),
         Command::Doctor { json } => doctor::run(json),
         Command::Cache(options) => cache::run(&options),

@@ -1,5 +1,6 @@
 //! Turns what the worker sends into messages for the front ends, in the order it was sent.
 
+use crate::figures;
 use crate::now::{Now, Phase};
 use crate::publish::{self, Publisher};
 use crate::report::Panic;
@@ -259,7 +260,11 @@ impl Ears {
     }
 
     fn display(&mut self, display: &Display) {
-        let media = publish::media(&display.media);
+        let parts = match figures::drawn(&display.media) {
+            figures::Drawn::Shown(parts) => parts,
+            figures::Drawn::Saved => return,
+        };
+        let media = publish::media(&parts);
         let (parent, count, silent) = {
             let state = self.now.lock();
             (state.parent.clone(), state.count, state.silent)

@@ -12,6 +12,7 @@ mod early;
 mod engine;
 mod executor;
 mod export;
+mod figures;
 mod graph;
 mod history;
 mod home;
@@ -46,6 +47,7 @@ use connection::Source;
 use executor::{Ground, Shared};
 use home::{Home, Rustc};
 use session::Session;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock, mpsc};
 
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
             println!("lightcell-kernel {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
+        Ok(Task::Draw { data, to }) => figures::draw(&data, &to).map(|()| ExitCode::SUCCESS),
         Ok(Task::Prepare { check }) => prepare_task(check),
         Ok(Task::Serve(source)) => serve(&source),
         Err(error) => Err(error),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
 enum Task {
     Serve(Source),
     Prepare { check: bool },
+    Draw { data: PathBuf, to: PathBuf },
     Version,
 }
 
@@ -86,10 +90,14 @@ impl Task {
             ["--version"] => Ok(Task::Version),
             ["prepare"] => Ok(Task::Prepare { check: false }),
             ["prepare", "--check"] => Ok(Task::Prepare { check: true }),
+            ["draw", data, to] => Ok(Task::Draw {
+                data: data.into(),
+                to: to.into(),
+            }),
             ["--connection-file", file] => Ok(Task::Serve(Source::File(file.into()))),
             ["--connection-stdin"] => Ok(Task::Serve(Source::Stdin)),
             _ => bail!(
-                "usage: lightcell-kernel --connection-file FILE | --connection-stdin | prepare [--check] | --version\n\
+                "usage: lightcell-kernel --connection-file FILE | --connection-stdin | prepare [--check] | draw DATA.json PICTURE | --version\n\
                  hint: Jupyter starts the kernel; `lightcell lab` starts Jupyter"
             ),
         }

@@ -70,7 +70,7 @@ fn quickstart_reads_97_percent_of_the_digits() {
         })
         .collect();
     assert_eq!(plots.len(), 1);
-    assert!(plots[0].to_string().len() < 120_000, "{}", plots[0].to_string().len());
+    assert!(plots[0].to_string().len() < 100_000, "{}", plots[0].to_string().len());
 }
 
 #[test]
@@ -159,6 +159,28 @@ fn a_killed_run_goes_on_bit_for_bit() {
     was_killed_and_went_on(&executed);
     let text = std::fs::read_to_string(file("../notebooks/resume.ipynb")).unwrap();
     was_killed_and_went_on(&serde_json::from_str(&text).unwrap());
+}
+
+/// The tour and the classifier: what they reach, and that each figure is there as SVG, PNG and text.
+fn shows_and_reaches(notebook: &Value, figures: usize, percent: f64) {
+    let reached = accuracy(notebook);
+    assert!((percent..=100.0).contains(&reached), "{reached}");
+    let drawn = outputs(notebook).into_iter().filter(|output| {
+        let has = |mime: &str| !output["data"][mime].is_null();
+        has("image/svg+xml") && has("image/png") && has("text/plain") && !has("text/html")
+    });
+    assert_eq!(drawn.count(), figures);
+}
+
+#[test]
+fn the_tour_and_the_classifier_end_with_their_figures() {
+    for (name, figures, percent) in [("tour", 7, 93.0), ("classifier", 3, 93.0)] {
+        let (ok, executed, text) = execute(&file(&format!("../notebooks/{name}.ipynb")), &[]);
+        assert!(ok, "{name}: {text}");
+        shows_and_reaches(&executed, figures, percent);
+        let text = std::fs::read_to_string(file(&format!("../notebooks/{name}.ipynb"))).unwrap();
+        shows_and_reaches(&serde_json::from_str(&text).unwrap(), figures, percent);
+    }
 }
 
 #[test]

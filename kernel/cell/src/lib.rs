@@ -122,10 +122,12 @@ pub fn clear_stop() {
 }
 
 mod data_frame;
+mod figure;
 pub mod magics;
 mod rich;
 mod table;
 
+pub use figure::Figure;
 pub use frame::{Display as RichOutput, DisplayKind};
 pub use rich::{Rich, Show, clear_output, display, display_as, update_display};
 

@@ -73,8 +73,12 @@ impl Rich {
 }
 
 fn rich<T: Debug + 'static>(value: &T) -> Rich {
-    match (value as &dyn Any).downcast_ref::<Rich>() {
-        Some(rich) => rich.clone(),
+    let value_any = value as &dyn Any;
+    if let Some(rich) = value_any.downcast_ref::<Rich>() {
+        return rich.clone();
+    }
+    match value_any.downcast_ref::<crate::Figure>() {
+        Some(figure) => figure.rich(),
         None => crate::table::of(value),
     }
 }

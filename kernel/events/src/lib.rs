@@ -1,10 +1,12 @@
 //! What the worker (and the training library inside it) tells the kernel.
 //!
 //! [`frame`] is the outer form: one packet on one socket, in the order things happened. [`run`] holds the messages
-//! about a training run, which travel inside an [`frame::Kind::Event`] packet as JSON.
+//! about a training run, which travel inside an [`frame::Kind::Event`] packet as JSON, [`figure`] what a cell wants drawn.
 //!
 //! This crate knows nothing of Jupyter, evcxr or libtorch.
 
+#[cfg(feature = "run")]
+pub mod figure;
 pub mod frame;
 #[cfg(feature = "run")]
 pub mod run;

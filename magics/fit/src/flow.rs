@@ -151,6 +151,8 @@ impl Flow for Eager {
             None,
             false,
         );
+        // Each query with each key, and each weight with each value; it belongs to no layer with a weight of its own.
+        crate::summarize::ran(qkv, &attended, || 2 * batch * time * time * width);
         attended.transpose(1, 2).reshape([batch, time, width])
     }
     fn mean_places(&mut self, x: &Tensor) -> Tensor {

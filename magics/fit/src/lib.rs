@@ -14,6 +14,7 @@ mod data;
 pub mod datasets;
 mod error;
 mod evaluation;
+mod figures;
 mod fit;
 mod flow;
 mod gpu_free;
@@ -42,6 +43,7 @@ mod schedule;
 mod show;
 mod state_dict;
 mod steps;
+mod summarize;
 mod summary;
 mod tensorboard;
 mod trainer;
@@ -63,6 +65,9 @@ pub use data::{
 pub use datasets::{Mnist, mnist};
 pub use error::{Error, Kind as ErrorKind, Result};
 pub use evaluation::Evaluation;
+pub use figures::{
+    Labels, Numbers, confusion_matrix, heat_map, histogram, plot, plot_lines, plot_xy, roc, scatter, show, show_grid,
+};
 pub use fit::Fit;
 pub use flow::{Eager, Flow, FlowModule};
 pub use history::{EpochRecord, History};
@@ -89,6 +94,7 @@ pub use schedule::{
 };
 pub use show::image_grid;
 pub use state_dict::StateDict;
+pub use summarize::{LayerSummary, Summarize, Summary, summary, summary_of};
 pub use tensorboard::{SummaryWriter, TensorBoardLogger};
 pub use trainer::{ClipAlgorithm, Compat, Limit, Trainer};
 pub use tuner::{BatchSizeMode, LrFind, LrFinder, LrMode, ScaleBatchSize, Tuner};
@@ -103,6 +109,9 @@ pub mod prelude {
         TensorDataset, WeightedRandomSampler, pad_sequence, random_split, train_test_split,
     };
     pub use crate::datasets;
+    pub use crate::figures::{
+        confusion_matrix, heat_map, histogram, plot, plot_lines, plot_xy, roc, scatter, show, show_grid,
+    };
     pub use crate::hparams;
     #[cfg(feature = "image")]
     pub use crate::image_folder::{ImageFolder, read_image};
@@ -120,9 +129,9 @@ pub mod prelude {
         MonitorMode, MultiStepLR, OneCycleLR, Optim, ParamGroup, Path, PlateauMode, PolynomialLR, Precision,
         ReduceLROnPlateau, Result, Run, ScaleBatchSize, Schedule, ScriptModule, SequentialLR, Stage, StateDict, Step,
         StepLR, StochasticWeightAveraging, Store, SummaryWriter, TensorBoardLogger, ThresholdMode, Timer, Trainer,
-        Tuner, adagrad, adam, adamw, image_grid, lbfgs, mnist, rmsprop, sgd,
+        Tuner, adagrad, adam, adamw, image_grid, lbfgs, mnist, rmsprop, sgd, summary, summary_of,
     };
-    pub use lightcell_cell::{Rich, clear_output, display, display_as, update_display};
+    pub use lightcell_cell::{Figure, Rich, clear_output, display, display_as, update_display};
     pub use serde_json::Value;
     pub use tch::{Cuda, Device, IndexOp, Kind, Tensor};
 }

@@ -48,6 +48,7 @@ pub use calibration::{CalibrationError, Norm};
 pub use classes::{Accuracy, Average, ConfusionMatrix, F1Score, Normalize, Precision, Recall};
 pub use perplexity::Perplexity;
 pub use regression::{MeanAbsoluteError, MeanSquaredError, R2Score};
+pub(crate) use scores::roc_points;
 pub use scores::{AUROC, AveragePrecision};
 
 use crate::error::{Error, Kind, Result};

@@ -3,10 +3,10 @@
 use crate::path::Store;
 
 /// A layer: its name in the tree, PyTorch's class, the numbers in its parameters.
-struct Row {
-    name: String,
-    class: String,
-    parameters: u64,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) class: String,
+    pub(crate) parameters: u64,
 }
 
 /// The table, of layers up to this depth; -1 for all, 0 for none.
@@ -75,7 +75,7 @@ pub(crate) fn text(store: &Store, max_depth: i64) -> String {
 }
 
 /// All layers, each before those within it, and what they are within.
-fn rows(store: &Store, count: &dyn Fn(&str) -> u64) -> Vec<Row> {
+pub(crate) fn rows(store: &Store, count: &dyn Fn(&str) -> u64) -> Vec<Row> {
     let modules = store.modules.borrow();
     let mut known: Vec<(String, String)> = Vec::new();
     for (name, class) in modules.iter() {
@@ -130,7 +130,7 @@ fn readable(number: u64) -> String {
 }
 
 /// A number with a comma after each thousand.
-fn grouped(value: f64, decimals: usize) -> String {
+pub(crate) fn grouped(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
     let digits = whole.as_bytes().rchunks(3).rev();

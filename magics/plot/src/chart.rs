@@ -1,5 +1,7 @@
 //! Curves over epochs, with `plotters`.
 
+use crate::figure::PALETTE;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -16,21 +18,9 @@ pub enum Tone {
     Validation,
     /// Anything else, green.
     Other,
-    /// One of several of a kind, in a colour of its own; after eight they come again.
+    /// One of several of a kind, in a colour of its own; after six they come again.
     Nth(usize),
 }
-
-/// Colours that are told apart side by side, on light and on dark.
-const SEVERAL: [(u8, u8, u8); 8] = [
-    (52, 128, 206),
-    (226, 122, 46),
-    (46, 158, 98),
-    (206, 72, 72),
-    (140, 104, 190),
-    (150, 110, 90),
-    (214, 110, 176),
-    (120, 144, 40),
-];
 
 impl Tone {
     fn colour(self) -> RGBAColor {
@@ -39,10 +29,7 @@ impl Tone {
             Tone::Step => RGBColor(52, 128, 206).mix(0.35),
             Tone::Validation => RGBColor(226, 122, 46).to_rgba(),
             Tone::Other => RGBColor(46, 158, 98).to_rgba(),
-            Tone::Nth(number) => {
-                let (r, g, b) = SEVERAL[number % SEVERAL.len()];
-                RGBColor(r, g, b).to_rgba()
-            }
+            Tone::Nth(number) => PALETTE[number % PALETTE.len()].to_rgba(),
         }
     }
 }
@@ -78,14 +65,47 @@ pub struct Chart {
     pub mark: Option<(f64, f64)>,
     /// Whether x is drawn by its logarithm; points that are not above 0 are then passed over.
     pub log_x: bool,
+    /// Small charts in rows of three below it, for what has another scale. They make the picture higher.
+    pub panels: Vec<Chart>,
 }
+
+/// Small charts in a row, and how high they are.
+const IN_A_ROW: usize = 3;
+const PANEL: u32 = 150;
+
+/// Sizes of what stands around the curves.
+struct Style {
+    font: i32,
+    margin: i32,
+    left: i32,
+    below: i32,
+    x_labels: usize,
+    y_labels: usize,
+}
+
+const LARGE: Style = Style {
+    font: 13,
+    margin: 8,
+    left: 62,
+    below: 38,
+    x_labels: 8,
+    y_labels: 6,
+};
+const SMALL: Style = Style {
+    font: 11,
+    margin: 4,
+    left: 48,
+    below: 20,
+    x_labels: 4,
+    y_labels: 4,
+};
 
 const GREY: RGBColor = RGBColor(136, 136, 136);
 
 /// The name under which the shipped font is known to the bitmap backend, and any viewer's own to SVG.
 const FONT: &str = "sans-serif";
 
-fn register_font() {
+pub(crate) fn register_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let font = include_bytes!("../font/DejaVuSans-Latin.ttf");
@@ -94,10 +114,51 @@ fn register_font() {
     });
 }
 
+/// Pixels of red, green, blue and opacity, of what is drawn on nothing.
+pub(crate) fn transparent(size: (u32, u32), draw: &dyn Fn(&DrawingArea<BitMapBackend, Shift>)) -> Vec<u8> {
+    // plotters draws opaque pixels: drawn once on black and once on white, the difference is the opacity.
+    let on = |colour: RGBColor| -> Vec<u8> {
+        let mut pixels = vec![0u8; (size.0 * size.1 * 3) as usize];
+        {
+            let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
+            let _ = root.fill(&colour);
+            draw(&root);
+            let _ = root.present();
+        }
+        pixels
+    };
+    let (black, white) = (on(BLACK), on(WHITE));
+    let mut rgba = Vec::with_capacity(black.len() / 3 * 4);
+    for (b, w) in black.chunks_exact(3).zip(white.chunks_exact(3)) {
+        let alpha = 255 - (0..3).map(|i| w[i].saturating_sub(b[i])).max().unwrap_or(0);
+        for value in b {
+            let plain = if alpha == 0 {
+                0
+            } else {
+                (u32::from(*value) * 255 / u32::from(alpha)).min(255)
+            };
+            rgba.push(plain as u8);
+        }
+        rgba.push(alpha);
+    }
+    rgba
+}
+
+/// The PNG file of such pixels.
+pub(crate) fn encode(size: (u32, u32), rgba: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    // It is drawn once, behind the last frame, and stays in the notebook: small counts, not fast. Lines on nothing are smallest
+    // unfiltered.
+    let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Best, FilterType::NoFilter);
+    let _ = image::ImageEncoder::write_image(encoder, rgba, size.0, size.1, image::ColorType::Rgba8);
+    file
+}
+
 impl Chart {
     /// As SVG, on nothing.
     pub fn svg(&self, size: (u32, u32)) -> String {
         let mut svg = String::new();
+        let size = self.whole(size);
         {
             let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
             self.draw(&root);
@@ -114,35 +175,18 @@ impl Chart {
 
     /// As a PNG file, on nothing.
     pub fn png(&self, size: (u32, u32)) -> Vec<u8> {
-        // plotters draws opaque pixels: drawn once on black and once on white, the difference is the opacity.
-        let on = |colour: RGBColor| -> Vec<u8> {
-            let mut pixels = vec![0u8; (size.0 * size.1 * 3) as usize];
-            {
-                let root = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
-                let _ = root.fill(&colour);
-                self.draw(&root);
-                let _ = root.present();
-            }
-            pixels
-        };
-        let (black, white) = (on(BLACK), on(WHITE));
-        let mut rgba = Vec::with_capacity(black.len() / 3 * 4);
-        for (b, w) in black.chunks_exact(3).zip(white.chunks_exact(3)) {
-            let alpha = 255 - (0..3).map(|i| w[i].saturating_sub(b[i])).max().unwrap_or(0);
-            for value in b {
-                let plain = if alpha == 0 {
-                    0
-                } else {
-                    (u32::from(*value) * 255 / u32::from(alpha)).min(255)
-                };
-                rgba.push(plain as u8);
-            }
-            rgba.push(alpha);
+        let size = self.whole(size);
+        let mut rgba = transparent(size, &|root| self.draw(root));
+        // Sixteen shades are enough for the edges of lines, and make the file a third smaller.
+        for value in &mut rgba {
+            *value = ((u16::from(*value) + 8) / 17 * 17) as u8;
         }
-        let mut file = Vec::new();
-        let encoder = image::codecs::png::PngEncoder::new(&mut file);
-        let _ = image::ImageEncoder::write_image(encoder, &rgba, size.0, size.1, image::ColorType::Rgba8);
-        file
+        encode(size, &rgba)
+    }
+
+    /// Its size, with that of the small charts below it.
+    fn whole(&self, size: (u32, u32)) -> (u32, u32) {
+        (size.0, size.1 + PANEL * self.panels.len().div_ceil(IN_A_ROW) as u32)
     }
 
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
@@ -154,13 +198,24 @@ impl Chart {
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) {
         register_font();
+        let rows = self.panels.len().div_ceil(IN_A_ROW);
+        let high = root.dim_in_pixel().1.saturating_sub(PANEL * rows as u32);
+        let (above, below) = root.split_vertically(high);
         // An error here is one of the backend's (a font, a buffer): what is drawn so far is shown.
-        let _ = self.try_draw(root);
+        let _ = self.try_draw(&above, &LARGE);
+        for (panel, area) in self
+            .panels
+            .iter()
+            .zip(below.split_evenly((rows.max(1), self.panels.len().clamp(1, IN_A_ROW))))
+        {
+            let _ = panel.try_draw(&area, &SMALL);
+        }
     }
 
     fn try_draw<B: DrawingBackend>(
         &self,
         root: &DrawingArea<B, Shift>,
+        sizes: &Style,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let (mut x0, mut x1) = match self.log_x {
             true => (f64::INFINITY, f64::NEG_INFINITY),
@@ -185,13 +240,19 @@ impl Chart {
             };
         }
         let log = y0 > 0.0 && y1 / y0 > 100.0;
-        let text = (FONT, 13).into_font().color(&GREY);
+        let text = (FONT, sizes.font).into_font().color(&GREY);
+        let named = || {
+            let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
+            named.map(|curve| (curve.name.clone(), curve.tone.colour()))
+        };
+        let above = legend(root, named().collect(), sizes.margin, (sizes.left, sizes.font))?;
         let mut builder = ChartBuilder::on(root);
         builder
-            .margin(8)
+            .margin(sizes.margin)
             .margin_right(16)
-            .x_label_area_size(38)
-            .y_label_area_size(62);
+            .margin_top(above)
+            .x_label_area_size(sizes.below)
+            .y_label_area_size(sizes.left);
         let grid = GREY.mix(0.22);
         let axis = GREY.mix(0.8);
         macro_rules! with {
@@ -206,8 +267,8 @@ impl Chart {
                     .bold_line_style(grid)
                     .light_line_style(TRANSPARENT)
                     .axis_style(axis)
-                    .x_labels(8)
-                    .y_labels(6)
+                    .x_labels(sizes.x_labels)
+                    .y_labels(sizes.y_labels)
                     .x_label_formatter(&|x| number(*x))
                     .y_label_formatter(&|y| number(*y))
                     .draw()?;
@@ -246,33 +307,41 @@ impl Chart {
             (true, false) => with!((x0..x1).log_scale(), linear),
             (true, true) => with!((x0..x1).log_scale(), (y0..y1 * 1.05).log_scale()),
         }
-        self.legend(root)
-    }
-
-    /// Names in their colours, at the top right.
-    fn legend<B: DrawingBackend>(
-        &self,
-        root: &DrawingArea<B, Shift>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let (width, _) = root.dim_in_pixel();
-        let right = Pos::new(HPos::Right, VPos::Center);
-        let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
-        for (row, curve) in named.enumerate() {
-            let y = 20 + 17 * row as i32;
-            let right_edge = width as i32 - 24;
-            let style = (FONT, 13).into_font().color(&GREY).pos(right);
-            root.draw(&Text::new(curve.name.clone(), (right_edge - 26, y), style))?;
-            root.draw(&PathElement::new(
-                vec![(right_edge - 20, y), (right_edge, y)],
-                curve.tone.colour().stroke_width(3),
-            ))?;
-        }
         Ok(())
     }
 }
 
+/// Writes names in their colours in rows from `top` on, and says where what lies below may begin. Above the axes they cover no
+/// curve, however it runs.
+pub(crate) fn legend<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
+    named: Vec<(String, RGBAColor)>,
+    top: i32,
+    (left, font): (i32, i32),
+) -> Result<i32, DrawingAreaErrorKind<B::ErrorType>> {
+    if named.is_empty() {
+        return Ok(top);
+    }
+    let width = root.dim_in_pixel().0 as i32;
+    let style = (FONT, font)
+        .into_font()
+        .color(&GREY)
+        .pos(Pos::new(HPos::Left, VPos::Center));
+    let (mut x, mut y) = (left, top + 9);
+    for (name, colour) in named {
+        let wide = 26 + root.estimate_text_size(&name, &style)?.0 as i32;
+        if x > left && x + wide > width - 16 {
+            (x, y) = (left, y + 17);
+        }
+        root.draw(&PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(3)))?;
+        root.draw(&Text::new(name, (x + 26, y), style.clone()))?;
+        x += wide + 18;
+    }
+    Ok(y + 15)
+}
+
 /// A number with as many digits as an axis needs.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".to_owned()
@@ -312,7 +381,7 @@ mod tests {
             y: "loss".into(),
             curves: vec![curve],
             mark: Some((1.0, 1.0)),
-            log_x: false,
+            ..Chart::default()
         }
     }
 
@@ -328,6 +397,26 @@ mod tests {
             assert!(svg.contains(text), "{text}: {svg}");
         }
         assert!(!svg.contains("<script"));
+    }
+
+    #[test]
+    fn small_charts_stand_below_in_rows_of_three() {
+        let mut large = chart(vec![(1.0, 2.0), (2.0, 1.0)]);
+        assert!(large.svg((640, 320)).contains("height=\"320\""));
+        large.panels = (0..4)
+            .map(|number| {
+                let mut panel = chart(vec![(1.0, 2.0), (2.0, 1.0)]);
+                panel.curves[0].name = format!("metric_{number}");
+                panel
+            })
+            .collect();
+        let svg = large.svg((640, 320));
+        assert!(svg.contains("height=\"620\""), "{svg}");
+        for number in 0..4 {
+            assert!(svg.contains(&format!("metric_{number}")));
+        }
+        let png = image::load_from_memory(&large.png((640, 320))).unwrap();
+        assert_eq!((png.width(), png.height()), (640, 620));
     }
 
     #[test]

@@ -44,11 +44,7 @@ pub fn overlay(runs: &[Numbered], metrics: &[&str]) -> Result<Overlay, String> {
     for metric in metrics {
         let mut found = false;
         for (number, run) in runs {
-            let points: Vec<(f64, f64)> = run
-                .epochs
-                .iter()
-                .filter_map(|epoch| Some(((epoch.epoch + 1) as f64, *epoch.metrics.get(*metric)?)))
-                .collect();
+            let points = run.points(metric);
             let Some((_, last)) = points.last() else { continue };
             found = true;
             let of_run = match run.labels(&differing) {

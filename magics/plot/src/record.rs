@@ -2,9 +2,13 @@
 
 use crate::chart::{Chart, Curve, Tone};
 use lightcell_events::run::{Level, Metrics, RunEvent, Stage, Status};
+use std::collections::BTreeMap;
 
 /// So many points of a curve are drawn: more cannot be told apart.
 const DRAWN: usize = 320;
+const DRAWN_SMALL: usize = 60;
+/// So many small charts stand below that of the losses.
+const PANELS: usize = 3;
 /// So many step losses are kept; then every other one goes.
 const KEPT: usize = 50_000;
 
@@ -223,6 +227,7 @@ impl RunRecord {
     pub fn chart(&self) -> Chart {
         let mut names = self.names();
         let any_loss = names.iter().any(|name| is_loss(name)) || !self.steps.is_empty();
+        let others: Vec<&str> = names.iter().copied().filter(|name| is_loss(name) != any_loss).collect();
         names.retain(|name| is_loss(name) == any_loss);
         let mut curves = Vec::new();
         if !self.steps.is_empty() {
@@ -238,15 +243,10 @@ impl RunRecord {
                 name if is_loss(name) => Tone::Train,
                 _ => Tone::Other,
             };
-            let points: Vec<_> = self
-                .epochs
-                .iter()
-                .filter_map(|epoch| Some(((epoch.epoch + 1) as f64, *epoch.metrics.get(*name)?)))
-                .collect();
             curves.push(Curve {
                 name: (*name).to_owned(),
                 tone,
-                points: thin(&points),
+                points: thin(&self.points(name)),
             });
         }
         if names.is_empty()
@@ -269,8 +269,45 @@ impl RunRecord {
             y: if any_loss { "loss" } else { "metric" }.to_owned(),
             curves,
             mark,
-            log_x: false,
+            panels: self.panels(&others),
+            ..Chart::default()
         }
+    }
+
+    /// Small charts of what has another scale than the loss, training and validation of a metric in one; the first three,
+    /// as the table has all.
+    fn panels(&self, names: &[&str]) -> Vec<Chart> {
+        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for name in names {
+            let plain = ["train_", "val_", "test_"]
+                .iter()
+                .find_map(|stage| name.strip_prefix(stage));
+            groups.entry(plain.unwrap_or(name)).or_default().push(name);
+        }
+        let curve = |name: &&str| Curve {
+            name: (*name).to_owned(),
+            tone: match name {
+                name if name.starts_with("val") => Tone::Validation,
+                name if name.starts_with("train") => Tone::Train,
+                _ => Tone::Other,
+            },
+            points: thin_to(&self.points(name), DRAWN_SMALL),
+        };
+        let panel = |names: Vec<&str>| Chart {
+            curves: names.iter().map(curve).collect(),
+            ..Chart::default()
+        };
+        // One value says nothing that the table does not say.
+        let groups = groups.into_values().filter(|_| self.epochs.len() > 1);
+        groups.take(PANELS).map(panel).collect()
+    }
+
+    /// A metric over the finished epochs.
+    pub(crate) fn points(&self, name: &str) -> Vec<(f64, f64)> {
+        self.epochs
+            .iter()
+            .filter_map(|epoch| Some(((epoch.epoch + 1) as f64, *epoch.metrics.get(name)?)))
+            .collect()
     }
 
     /// The chart as SVG.
@@ -291,10 +328,14 @@ pub(crate) fn is_loss(name: &str) -> bool {
 /// At most [`DRAWN`] points: of each stretch the lowest and the highest, and the first and last of all, so that no spike
 /// is lost.
 pub(crate) fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    if points.len() <= DRAWN {
+    thin_to(points, DRAWN)
+}
+
+fn thin_to(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
+    if points.len() <= most {
         return points.to_vec();
     }
-    let stretch = points.len().div_ceil(DRAWN / 2 - 1);
+    let stretch = points.len().div_ceil(most / 2 - 1);
     let mut thinned = vec![points[0]];
     for part in points.chunks(stretch) {
         let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
@@ -377,6 +418,23 @@ pub(crate) mod tests {
         let record = run(10, 10);
         assert_eq!(record.best(), Some(5));
         assert_eq!(record.chart().mark.map(|(x, _)| x), Some(6.0));
+    }
+
+    #[test]
+    fn other_metrics_stand_in_small_charts() {
+        let mut record = run(3, 3);
+        for epoch in &mut record.epochs {
+            epoch.metrics.insert("train_acc".to_owned(), 0.5);
+            epoch
+                .metrics
+                .insert("lr-Adam".to_owned(), 1e-3 / (epoch.epoch + 1) as f64);
+        }
+        let chart = record.chart();
+        let names = |chart: &Chart| chart.curves.iter().map(|curve| curve.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&chart), ["", "train_loss", "val_loss"]);
+        let panels: Vec<_> = chart.panels.iter().map(names).collect();
+        assert_eq!(panels, [vec!["train_acc", "val_acc"], vec!["lr-Adam"]]);
+        assert!(run(1, 3).chart().panels.is_empty());
     }
 
     #[test]

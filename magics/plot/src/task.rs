@@ -136,6 +136,7 @@ impl TaskRecord {
             curves: std::iter::once(loss).chain(suggested).collect(),
             mark: self.suggestion,
             log_x: true,
+            ..Chart::default()
         })
     }
 

@@ -4,6 +4,7 @@ use super::init;
 use super::linear::Linear;
 use crate::error::{Error, Kind};
 use crate::path::{Mode, Path};
+use crate::summarize::ran;
 use tch::Tensor;
 
 /// Attention with several heads: softmax(q kᵀ / √(size of a head)) v, for each head.
@@ -216,7 +217,13 @@ impl MultiheadAttention {
             .contiguous()
             .view([time * batch, embed_dim]);
         let out = self.out_proj.forward(&joined).view([time, batch, embed_dim]);
-        if batch_first { out.transpose(0, 1) } else { out }
+        let out = if batch_first { out.transpose(0, 1) } else { out };
+        ran(&self.in_proj_weight, &out, || {
+            // Queries, keys and values; then each query with each key, and each weight with each value.
+            let projected = batch * (time + 2 * source) * embed_dim * embed_dim;
+            projected + 2 * batch * time * source * embed_dim
+        });
+        out
     }
 
     /// All masks as numbers that are added, or none.

@@ -2,6 +2,7 @@
 
 use super::{init, module};
 use crate::path::{Mode, Path};
+use crate::summarize::ran;
 use tch::{Device, Kind, Tensor};
 
 /// Normalises each channel over batch and places: with the batch's own mean and variance while the model is trained, with
@@ -156,7 +157,7 @@ impl<const N: usize> BatchNorm<N> {
             let _guard = tch::no_grad_guard();
             let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }
-        x.batch_norm(
+        let y = x.batch_norm(
             self.weight.as_ref(),
             self.bias.as_ref(),
             Some(&self.running_mean),
@@ -165,7 +166,9 @@ impl<const N: usize> BatchNorm<N> {
             self.mode.momentum(self.momentum),
             self.eps,
             true,
-        )
+        );
+        ran(&self.running_mean, &y, || 0);
+        y
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{init, module};
 use crate::error::{Error, Kind};
 use crate::path::Path;
+use crate::summarize::{product, ran};
 use tch::Tensor;
 
 /// A size for each dimension: a number for all of them, or an array.
@@ -215,11 +216,13 @@ fn convolve(
     dilation: &[i64],
     groups: i64,
 ) -> Tensor {
-    match stride.len() {
+    let y = match stride.len() {
         1 => x.conv1d(weight, bias, stride, padding, dilation, groups),
         2 => x.conv2d(weight, bias, stride, padding, dilation, groups),
         _ => x.conv3d(weight, bias, stride, padding, dilation, groups),
-    }
+    };
+    ran(weight, &y, || product(weight, &y));
+    y
 }
 
 module!(Conv1d, Conv2d, Conv3d);

@@ -3,6 +3,7 @@
 use super::conv::{Sizes, groups, parameters};
 use super::module;
 use crate::path::Path;
+use crate::summarize::{product, ran};
 use tch::Tensor;
 
 /// A transposed convolution over N dimensions: [`ConvTranspose1d`] or [`ConvTranspose2d`].
@@ -152,10 +153,13 @@ impl<const N: usize> ConvTranspose<N> {
 // Not generic, so that it is compiled here and not in each cell.
 fn convolve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sizes: [&[i64]; 4], groups: i64) -> Tensor {
     let [stride, padding, output_padding, dilation] = sizes;
-    match stride.len() {
+    let y = match stride.len() {
         1 => x.conv_transpose1d(weight, bias, stride, padding, output_padding, groups, dilation),
         _ => x.conv_transpose2d(weight, bias, stride, padding, output_padding, groups, dilation),
-    }
+    };
+    // The weight is [in, out / groups, …]: each of the input's numbers meets it.
+    ran(weight, &y, || product(weight, x));
+    y
 }
 
 module!(ConvTranspose1d, ConvTranspose2d);

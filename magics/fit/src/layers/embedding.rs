@@ -3,6 +3,7 @@
 use super::{init, module};
 use crate::error::{Error, Kind};
 use crate::path::Path;
+use crate::summarize::ran;
 use tch::Tensor;
 
 /// A vector for each of a number of entries.
@@ -84,7 +85,9 @@ impl Embedding {
 
     /// `[…]`, numbers of entries, to `[…, size]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        Tensor::embedding(&self.weight, x, self.padding_idx, false, false)
+        let y = Tensor::embedding(&self.weight, x, self.padding_idx, false, false);
+        ran(&self.weight, &y, || 0);
+        y
     }
 }
 

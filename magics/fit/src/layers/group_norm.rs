@@ -3,6 +3,7 @@
 use super::{init, module};
 use crate::error::{Error, Kind};
 use crate::path::Path;
+use crate::summarize::ran;
 use tch::Tensor;
 
 /// Normalises groups of channels of each sample.
@@ -50,7 +51,9 @@ impl GroupNorm {
 
     /// To the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+        let y = x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true);
+        ran(&self.weight, &y, || 0);
+        y
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{init, module};
 use crate::path::Path;
+use crate::summarize::ran;
 use tch::Tensor;
 
 /// Normalises over the last dimensions of each sample.
@@ -110,7 +111,11 @@ impl LayerNorm {
 
     /// To the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(&self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps, true)
+        let y = x.layer_norm(&self.shape, self.weight.as_ref(), self.bias.as_ref(), self.eps, true);
+        if let Some(weight) = &self.weight {
+            ran(weight, &y, || 0);
+        }
+        y
     }
 }
 

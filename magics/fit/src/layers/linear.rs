@@ -2,6 +2,7 @@
 
 use super::{init, module};
 use crate::path::Path;
+use crate::summarize::{product, ran};
 use tch::Tensor;
 
 /// A fully connected layer: `x · weightᵀ + bias`.
@@ -83,7 +84,9 @@ impl Linear {
 
     /// `[…, in]` to `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        let y = x.linear(&self.weight, self.bias.as_ref());
+        ran(&self.weight, &y, || product(&self.weight, &y));
+        y
     }
 }
 

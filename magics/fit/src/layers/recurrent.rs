@@ -2,6 +2,7 @@
 
 use super::init;
 use crate::path::{Mode, Path};
+use crate::summarize::ran;
 use tch::Tensor;
 
 /// What a recurrent layer is made of, and how it is run.
@@ -135,7 +136,7 @@ impl Cells {
     /// One of tch's recurrent functions with one state.
     fn run(&self, function: Recurrence, x: &Tensor, state: &Tensor) -> (Tensor, Tensor) {
         let config = &self.config;
-        function(
+        let (outputs, last) = function(
             x,
             state,
             &self.weights,
@@ -145,7 +146,20 @@ impl Cells {
             self.mode.training(),
             config.bidirectional,
             config.batch_first,
-        )
+        );
+        self.ran(x, &outputs);
+        (outputs, last)
+    }
+
+    /// Notes a call for a summary: each matrix meets each step of each sequence.
+    fn ran(&self, x: &Tensor, outputs: &Tensor) {
+        if let Some(first) = self.weights.first() {
+            let steps: i64 = x.size().iter().rev().skip(1).product();
+            let matrices = self.weights.iter().filter(|weight| weight.dim() == 2);
+            ran(first, outputs, || {
+                steps * matrices.map(|matrix| matrix.numel() as i64).sum::<i64>()
+            });
+        }
     }
 
     /// A state of zeros for this input.
@@ -223,6 +237,7 @@ impl LSTM {
             config.bidirectional,
             config.batch_first,
         );
+        cells.ran(x, &outputs);
         (outputs, (h, c))
     }
 }

@@ -410,6 +410,23 @@ impl ConfusionMatrix {
         Ok(matrix.f_div(&sums.f_clamp_min(1.0)?)?)
     }
 
+    /// The matrix as a figure, with these names of the classes; those that are missing are numbers.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let confusion = metrics::ConfusionMatrix::binary();
+    /// confusion.update(&Tensor::from_slice(&[0i64, 1, 1]), &Tensor::from_slice(&[0i64, 1, 0]))?;
+    /// assert!(confusion.plot(&["no", "yes"])?.text().contains("yes  0    1"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn plot<S: AsRef<str>>(&self, names: &[S]) -> Result<lightcell_cell::Figure> {
+        let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        crate::figures::of_matrix(&self.compute()?, &names)
+    }
+
     /// Begins anew.
     pub fn reset(&self) {
         self.state.clear();

@@ -44,6 +44,16 @@ fn auroc(ranked: &[(f64, bool)]) -> f64 {
     area / (hits * misses)
 }
 
+/// The ROC curve (share of misses, share of hits) and the area under it, which is NaN when one of the two sides has no sample.
+pub(crate) fn roc_points(scores: &[f64], hits: impl Fn(usize) -> bool) -> (Vec<(f64, f64)>, f64) {
+    let ranked = ranked(scores, hits);
+    let steps = steps(&ranked);
+    let (all_hits, all_misses) = steps.last().copied().unwrap_or_default();
+    let share = |(hits, misses): &(f64, f64)| (misses / all_misses, hits / all_hits);
+    let points = std::iter::once((0.0, 0.0)).chain(steps.iter().map(share)).collect();
+    (points, auroc(&ranked))
+}
+
 /// The mean precision over all hits; NaN when there is none.
 fn average_precision(ranked: &[(f64, bool)]) -> f64 {
     let steps = steps(ranked);
@@ -218,3 +228,34 @@ score_metric!(
     /// ```
     AveragePrecision, average_precision
 );
+
+impl AUROC {
+    /// The ROC curve of all that was added, with the area under it; of several classes, each against the others.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let auroc = metrics::AUROC::binary();
+    /// auroc.update(&Tensor::from_slice(&[0.1f32, 0.4, 0.35, 0.8]), &Tensor::from_slice(&[0i64, 0, 1, 1]))?;
+    /// assert!(auroc.plot()?.text().starts_with("AUC 0.750"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When nothing was added.
+    pub fn plot(&self) -> Result<lightcell_cell::Figure> {
+        let kept = self.state.all();
+        let (mut scores, mut targets) = (Vec::new(), Vec::new());
+        for pair in kept.chunks(2) {
+            let [score, target] = pair else { continue };
+            scores.push(score.f_to_device(Device::Cpu)?);
+            targets.push(target.f_to_device(Device::Cpu)?);
+        }
+        if scores.is_empty() {
+            return Err(Error::new(Kind::Data, "AUROC: nothing was added, there is no curve"));
+        }
+        Ok(crate::figures::roc(
+            &Tensor::f_cat(&scores, 0)?,
+            &Tensor::f_cat(&targets, 0)?,
+        ))
+    }
+}
