@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import uuid
 
@@ -58,7 +59,16 @@ class Kernel:
 
     def __init__(self, port):
         self.at = f"127.0.0.1:{port}/api"
-        self.names = list(self.ask("GET", "kernelspecs")["kernelspecs"])
+        end = time.monotonic() + LIMIT
+        while True:
+            try:
+                self.names = list(self.ask("GET", "kernelspecs")["kernelspecs"])
+                break
+            except OSError:
+                # A server names its port a moment before it listens.
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
         self.id = self.ask("POST", "kernels", {"name": "lightcell"})["id"]
         self.session = uuid.uuid4().hex
         self.open()
@@ -135,8 +145,6 @@ def main():
     try:
         port = free_port()
         tunnel = subprocess.Popen([*ssh, "-N", "-L", f"127.0.0.1:{port}:127.0.0.1:{there.port}", "loop"])
-        while tunnel.poll() is None and socket.socket().connect_ex(("127.0.0.1", port)):
-            pass
         print(json.dumps(look(port)), flush=True)
         gateway = [f"--gateway-url=http://127.0.0.1:{port}", f"--GatewayClient.auth_token={TOKEN}"]
         env = {**os.environ, "JUPYTER_TOKEN": TOKEN, "JUPYTER_PATH": folder, "JUPYTER_CONFIG_DIR": folder}
