@@ -62,8 +62,9 @@ class Driver:
         """Messages of a request until its idle. With `when`, presses stop at that text; with `touch`, texts and paths in
         turn, makes each file once its text, and those before it, have appeared."""
         messages, seen, stopped, inputs, touch = [], "", None, list(inputs), list(touch or ())
-        end = time.monotonic() + LIMIT
-        while time.monotonic() < end:
+        # A cell that says how far it is does not hang, however long it takes.
+        end, silent = time.monotonic() + 5 * LIMIT, time.monotonic() + LIMIT
+        while time.monotonic() < min(end, silent):
             if when == "" and stopped is None:
                 # Stop comes on another channel: the kernel has the cell once it answers what was sent behind it.
                 self.reply(self.client.kernel_info())
@@ -80,6 +81,7 @@ class Driver:
                 continue
             if message["parent_header"].get("msg_id") != msg_id:
                 continue
+            silent = time.monotonic() + LIMIT
             kind, content = message["msg_type"], message["content"]
             if kind == "status" and content["execution_state"] == "idle":
                 return messages, None if stopped is None else time.monotonic() - stopped

@@ -5,7 +5,6 @@ use lightcell_tests::{Kernel, file};
 
 /// Reads Parquet into a table, and trains on a file row group by row group.
 #[test]
-#[ignore = "compiles Arrow and Parquet, which takes minutes; `transfer.ipynb` shows the same way with less to compile"]
 fn a_cell_asks_for_the_reader_of_parquet_and_trains_on_a_file() {
     let mut kernel = Kernel::start();
     kernel.ok("use lightcell::prelude::*;\nlet before = Tensor::ones([2], (Kind::Float, Device::Cpu));");
