@@ -197,7 +197,12 @@ impl Report {
         shown.push_str("\nvariables of earlier cells are kept");
         Report {
             ename: "Error".into(),
-            evalue: evalue.lines().next_back().unwrap_or_default().to_owned(),
+            // What is wrong, not what to do about it.
+            evalue: evalue
+                .lines()
+                .rfind(|line| !line.starts_with("hint: "))
+                .unwrap_or_default()
+                .to_owned(),
             traceback: lines(&shown),
         }
     }
@@ -407,6 +412,22 @@ pub fn place(generated: &str, line: usize, cells: &[(usize, String)]) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_a_cell_returns_is_named_without_its_hint() {
+        for (said, evalue) in [
+            (
+                "cannot read x: no such file\nhint: relative paths start at /a\n",
+                "cannot read x: no such file",
+            ),
+            ("first\nlast", "last"),
+            ("", "the cell returned early with an error"),
+        ] {
+            let report = Report::question_mark(said);
+            assert_eq!(report.evalue, evalue);
+            assert!(strip(&report).contains(said.trim()), "{}", strip(&report));
+        }
+    }
 
     fn strip(report: &Report) -> String {
         let mut out = String::new();
