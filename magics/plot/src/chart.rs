@@ -81,6 +81,8 @@ struct Style {
     below: i32,
     x_labels: usize,
     y_labels: usize,
+    /// Curves of so many points have each of them marked.
+    marked: usize,
 }
 
 const LARGE: Style = Style {
@@ -90,6 +92,7 @@ const LARGE: Style = Style {
     below: 38,
     x_labels: 8,
     y_labels: 6,
+    marked: 40,
 };
 const SMALL: Style = Style {
     font: 11,
@@ -98,6 +101,7 @@ const SMALL: Style = Style {
     below: 20,
     x_labels: 4,
     y_labels: 4,
+    marked: 1,
 };
 
 const GREY: RGBColor = RGBColor(136, 136, 136);
@@ -285,7 +289,7 @@ impl Chart {
                         .tone
                         .colour()
                         .stroke_width(if curve.tone == Tone::Step { 1 } else { 2 });
-                    if points.len() <= 40 && curve.tone != Tone::Step {
+                    if points.len() <= sizes.marked && curve.tone != Tone::Step {
                         chart.draw_series(
                             points
                                 .iter()
