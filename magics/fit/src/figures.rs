@@ -610,6 +610,7 @@ mod tests {
 
     #[test]
     fn a_large_tensor_is_thinned_and_says_so() {
+        let _turn = crate::tests::in_turn();
         let figure = show(&Tensor::rand([3000, 1000], CPU));
         assert!(
             figure.text().starts_with("image of 3000×1000, every 6th pixel"),

@@ -302,6 +302,8 @@ mod tests {
     /// torchvision's documentation: parameters, and GFLOPS, which are multiply-adds, of its weights' pages.
     #[test]
     fn models_have_the_numbers_that_torchvision_gives() {
+        // Its layers draw from libtorch\'s generator.
+        let _turn = crate::tests::in_turn();
         let numbers = |summary: &Summary| {
             (
                 summary.parameters,
@@ -316,6 +318,8 @@ mod tests {
 
     #[test]
     fn layers_have_shapes_and_those_that_hold_them_sums() {
+        // Its layers draw from libtorch\'s generator.
+        let _turn = crate::tests::in_turn();
         let summary = of(|p| resnet18(p, 1000));
         let layer = |name: &str| summary.layers.iter().find(|layer| layer.name == name).unwrap().clone();
         assert_eq!(layer("conv1").output, [1, 64, 112, 112]);
@@ -362,6 +366,8 @@ mod tests {
 
     #[test]
     fn a_users_model_is_counted_by_its_calls_and_a_wrong_shape_is_an_error() {
+        // Its layers draw from libtorch\'s generator.
+        let _turn = crate::tests::in_turn();
         fn made<T: HParams>() -> T {
             T::default()
         }
@@ -378,6 +384,8 @@ mod tests {
 
     #[test]
     fn tokens_attention_and_recurrence_count() {
+        // Its layers draw from libtorch\'s generator.
+        let _turn = crate::tests::in_turn();
         struct Words(crate::Embedding, crate::MultiheadAttention, crate::LSTM);
         impl fmt::Debug for Words {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

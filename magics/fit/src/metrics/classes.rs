@@ -417,7 +417,7 @@ impl ConfusionMatrix {
     /// let confusion = metrics::ConfusionMatrix::binary();
     /// confusion.update(&Tensor::from_slice(&[0i64, 1, 1]), &Tensor::from_slice(&[0i64, 1, 0]))?;
     /// let text = confusion.plot(&["no", "yes"])?.text();
-    /// let of_yes = text.lines().find(|line| line.starts_with("yes")).unwrap_or_default();
+    /// let of_yes = text.lines().map(str::trim_start).find(|line| line.starts_with("yes")).unwrap_or_default();
     /// assert_eq!(of_yes.split_whitespace().collect::<Vec<_>>(), ["yes", "0", "1"]);
     /// # Ok::<(), Error>(())
     /// ```
