@@ -23,6 +23,7 @@ mod lockfile;
 mod magic;
 mod models;
 mod now;
+mod places;
 mod prepare;
 mod preparing;
 mod prepass;
