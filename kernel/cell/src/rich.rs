@@ -125,9 +125,10 @@ static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 /// show_as::<Celsius>(|value| Rich::html(format!("{} °C", value.0)));
 /// ```
 pub fn show_as<T: Debug + 'static>(how: fn(&T) -> Rich) {
-    // SAFETY: only for pointers that `Known` pairs with it: a function of this type, and a live value of this type.
     unsafe fn call<T>(how: *const (), value: *const ()) -> Rich {
+        // SAFETY: `Known` pairs this function with a `fn(&T) -> Rich`.
         let how = unsafe { std::mem::transmute::<*const (), fn(&T) -> Rich>(how) };
+        // SAFETY: the caller gives a live value of this type.
         how(unsafe { &*value.cast::<T>() })
     }
     let known = Known {

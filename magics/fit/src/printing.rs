@@ -27,7 +27,7 @@ extern "C" fn register() {
 /// Values, shape, kind, and where it is or that it has a gradient, if so.
 fn shown(tensor: &Tensor) -> String {
     let mut about = format!("Tensor[{:?}, {:?}", tensor.size(), kind(tensor));
-    if let Ok(Device::Cuda(index)) = tensor.f_device() {
+    if let Device::Cuda(index) = tensor.device() {
         about.push_str(&format!(", Cuda({index})"));
     }
     if tensor.requires_grad() {
