@@ -1,5 +1,5 @@
-//! How fast images come through the loader: decoded, resized, cropped, flipped by chance and normalised, beside PyTorch's `DataLoader` with the
-//! same number of workers, in turns in one run:
+//! How fast images come through the loader: decoded, resized, cropped, flipped by chance and normalised, beside PyTorch's
+//! `DataLoader` with the same number of workers, in turns in one run:
 //! `cargo run --release -p lightcell-image --example loader -- [--python PATH] [--workers N] [--images N]
 //! [--rounds N]`. The images are made up and written to a temporary folder first.
 

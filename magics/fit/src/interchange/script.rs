@@ -104,9 +104,8 @@ fn what_it_is(path: &Path, error: &Error) -> String {
 
 /// What a module's code said: the last line of its stack, in plain words.
 fn said(text: &str) -> Error {
-    if let Some((_, found)) = text.split_once("Expected Tensor but got ") {
-        let found = found.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        return Error::new(Kind::Model, format!("it gives a value of type {found}, not one tensor"))
+    if text.contains("did not return a tensor") {
+        return Error::new(Kind::Model, "it gives something else than one tensor")
             .hint("in Python, wrap it in a module whose `forward` returns one tensor");
     }
     let raised = |line: &str| line.trim_start().strip_prefix("RuntimeError: ").map(str::to_owned);

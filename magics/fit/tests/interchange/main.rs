@@ -472,9 +472,7 @@ fn modules_that_python_wrote_compute_the_same_here() {
     let _ = std::fs::remove_file(script.0.with_extension("pair"));
     let error = pair.forward(x).unwrap_err();
     assert!(
-        error
-            .message()
-            .ends_with("it gives a value of type Tuple, not one tensor"),
+        error.message().ends_with("it gives something else than one tensor"),
         "{error}"
     );
 }
