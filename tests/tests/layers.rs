@@ -46,10 +46,14 @@ fn dependencies_point_one_way() {
         ("lightcell-plot", [&jupyter[..], &torch[..], &["evcxr"]].concat()),
         (
             "lightcell",
-            [&jupyter[..], &["evcxr", "plotters", "parquet", "png"]].concat(),
+            [&jupyter[..], &["evcxr", "plotters", "parquet", "png", "tokenizers"]].concat(),
         ),
         ("lightcell-image", [&jupyter[..], &["evcxr", "plotters"]].concat()),
         ("lightcell-parquet", [&jupyter[..], &["evcxr", "plotters"]].concat()),
+        (
+            "lightcell-tokenizers",
+            [&jupyter[..], &["evcxr", "plotters", "onig"]].concat(),
+        ),
         (
             "lightcell-torch",
             [

@@ -1,12 +1,14 @@
 //! Files to tensors and datasets: tables (CSV), NumPy's arrays, safetensors, texts, and MNIST's format (IDX).
 
 mod arrays;
+mod format;
 mod rows;
 mod table;
 
 pub use arrays::{NpyDataset, npy, npz, safetensors};
+pub use format::CsvFormat;
 pub use rows::{CsvDataset, TextDataset, TokenWindows};
-pub use table::{Column, CsvFormat, Table};
+pub use table::{Column, Table};
 
 use crate::error::{Error, Kind, Result};
 use std::fs::File;

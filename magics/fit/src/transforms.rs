@@ -19,6 +19,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod bytes;
 mod color;
 mod geometry;
 
@@ -94,6 +95,15 @@ impl Transform for ConvertImageDtype {
 }
 
 fn floats(image: Tensor) -> Result<Tensor> {
+    if image.kind() == TKind::Uint8 {
+        let table: [f32; 256] = std::array::from_fn(|byte| byte as f32 / 255.0);
+        let channels = size(&image).map_or(0, |(channels, ..)| channels as usize);
+        if channels > 0
+            && let Some(numbers) = bytes::mapped(&image, &vec![table; channels])?
+        {
+            return Ok(numbers);
+        }
+    }
     Ok(match image.kind() {
         TKind::Uint8 => image.f_to_kind(TKind::Float)?.f_div_scalar_(255.0)?,
         TKind::Float => image,
@@ -139,6 +149,11 @@ impl Transform for Normalize {
         let scale = if image.kind() == TKind::Uint8 { 255.0 } else { 1.0 };
         let factors: Vec<f32> = self.std.iter().map(|std| 1.0 / (scale * std)).collect();
         let shifts: Vec<f32> = self.mean.iter().zip(&self.std).map(|(mean, std)| -mean / std).collect();
+        let of_bytes = |(factor, shift): (&f32, &f32)| std::array::from_fn(|byte| byte as f32 * factor + shift);
+        let tables: Vec<[f32; 256]> = factors.iter().zip(&shifts).map(of_bytes).collect();
+        if let Some(numbers) = bytes::mapped(&image, &tables)? {
+            return Ok(numbers);
+        }
         let column = |values: &[f32]| Tensor::from_slice(values).f_view([channels, 1, 1]);
         let image = image.f_to_kind(TKind::Float)?;
         Ok(column(&shifts)?.f_addcmul(&image, &column(&factors)?)?)

@@ -21,6 +21,7 @@ images = datasets.ImageFolder(
         [
             T.Resize(resize),
             T.CenterCrop(crop),
+            T.RandomHorizontalFlip(),
             T.ToTensor(),
             T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]

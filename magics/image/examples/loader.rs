@@ -1,5 +1,5 @@
-//! How fast images come through the loader: decoded, resized, cropped and normalised, beside PyTorch's `DataLoader` with the
-//! same number of workers, in turns in one run:
+//! How fast images come through the loader: decoded, resized, cropped, flipped by chance and normalised, beside PyTorch's
+//! `DataLoader` with the same number of workers, in turns in one run:
 //! `cargo run --release -p lightcell-image --example loader -- [--python PATH] [--workers N] [--images N]
 //! [--rounds N]`. The images are made up and written to a temporary folder first.
 
@@ -80,6 +80,7 @@ fn measure(
     let change = Compose::new()
         .then(Resize::new(resize))
         .then(CenterCrop::new(crop))
+        .then(RandomHorizontalFlip::new(0.5))
         .then(normalize);
     let loader = DataLoader::new(ImageFolder::new(folder)?.transform(change));
     let loader = loader.batch_size(BATCH).shuffle(true).num_workers(workers);

@@ -4,7 +4,9 @@
 
 use lightcell::tch::{Kind as TKind, Tensor};
 use lightcell::{Dataset, Error, ErrorKind, Result};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
@@ -77,12 +79,19 @@ pub fn write_png(path: impl AsRef<Path>, image: &Tensor) -> Result<()> {
 /// # Errors
 /// When they are none, or damaged.
 fn decode(bytes: &[u8]) -> Result<Tensor> {
-    let (width, height, pixels) = match bytes {
-        [0x89, b'P', b'N', b'G', ..] => from_png(bytes).map_err(wrong)?,
-        [0xff, 0xd8, ..] => from_jpeg(bytes).map_err(wrong)?,
-        _ => return Err(wrong("it is neither a PNG nor a JPEG file")),
-    };
-    let pixels = Tensor::f_from_data_size(&pixels, &[height as i64, width as i64, 3], TKind::Uint8)?;
+    match bytes {
+        [0x89, b'P', b'N', b'G', ..] => {
+            let (width, height, pixels) = from_png(bytes).map_err(wrong)?;
+            image(width, height, &pixels)
+        }
+        [0xff, 0xd8, ..] => from_jpeg(bytes),
+        _ => Err(wrong("it is neither a PNG nor a JPEG file")),
+    }
+}
+
+/// Pixels, row after row, as an image.
+fn image(width: usize, height: usize, pixels: &[u8]) -> Result<Tensor> {
+    let pixels = Tensor::f_from_data_size(pixels, &[height as i64, width as i64, 3], TKind::Uint8)?;
     // A view: resizing reads pixels with their channels beside each other faster.
     Ok(pixels.f_permute([2, 0, 1])?)
 }
@@ -118,14 +127,32 @@ fn from_png(bytes: &[u8]) -> std::result::Result<Pixels, String> {
     Ok((frame.width as usize, frame.height as usize, rgb))
 }
 
-fn from_jpeg(bytes: &[u8]) -> std::result::Result<Pixels, String> {
+/// Bytes of a decoder's memory that a thread keeps for its next image.
+const KEPT: usize = 16 << 20;
+
+thread_local! {
+    /// The system takes longer to give new memory than it takes to fill it.
+    static PIXELS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn from_jpeg(bytes: &[u8]) -> Result<Tensor> {
     let options = DecoderOptions::default()
         .jpeg_set_out_colorspace(ColorSpace::RGB)
         .set_strict_mode(true);
-    let mut decoder = JpegDecoder::new_with_options(std::io::Cursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|error| error.to_string())?;
-    let (width, height) = decoder.dimensions().ok_or("it says no size")?;
-    Ok((width, height, pixels))
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(wrong)?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| wrong("it says no size"))?;
+    let size = 3 * width * height;
+    let mut pixels = PIXELS.take();
+    if pixels.len() < size {
+        pixels = vec![0; size];
+    }
+    decoder.decode_into(&mut pixels[..size]).map_err(wrong)?;
+    let image = image(width, height, &pixels[..size])?;
+    if pixels.len() <= KEPT {
+        PIXELS.set(pixels);
+    }
+    Ok(image)
 }
 
 /// Images in folders named after their classes: torchvision's `ImageFolder`. A sample is the image, `[3, height, width]` of
@@ -347,6 +374,22 @@ mod tests {
                 assert!((found - value).abs() <= 2, "{found} {value}");
             }
             assert!(decode(&bytes[..bytes.len() / 2]).is_err());
+        }
+        // Of a thread that reads several, a smaller image has nothing of the larger one before it.
+        for side in [64u16, 8, 40] {
+            let mut bytes = Vec::new();
+            let pixels: Vec<u8> = [side as u8, 2 * side as u8, 7].repeat(usize::from(side).pow(2));
+            Encoder::new(&mut bytes, 100)
+                .encode(&pixels, side, side, ColorType::Rgb)
+                .unwrap();
+            let image = decode(&bytes).unwrap();
+            assert_eq!(image.size(), [3, i64::from(side), i64::from(side)]);
+            let means = image
+                .to_kind(TKind::Float)
+                .mean_dim([1, 2].as_slice(), false, TKind::Float);
+            for (mean, value) in Vec::<f32>::try_from(&means).unwrap().iter().zip([side, 2 * side, 7]) {
+                assert!((mean - f32::from(value)).abs() < 2.0, "{side}: {mean} {value}");
+            }
         }
         let error = write_png(
             "/nonexistent/a.png",

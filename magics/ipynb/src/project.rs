@@ -39,9 +39,10 @@ const CRATES: [&str; 7] = [
 ];
 /// Parts of the library that take long to compile, each a crate that a cell asks for by name (`%dep lightcell-image`), and the
 /// folders of their sources. They come along when a cell asks for them.
-pub const EXTRAS: [(&str, &str); 2] = [
+pub const EXTRAS: [(&str, &str); 3] = [
     ("lightcell-image", "magics/image"),
     ("lightcell-parquet", "magics/parquet"),
+    ("lightcell-tokenizers", "magics/tokenizers"),
 ];
 /// Their folder in the project.
 const CARRIED: &str = "lightcell";
@@ -344,18 +345,52 @@ mod tests {
         Notebook::parse(text).unwrap()
     }
 
+    /// Every path in a carried crate's manifest points to what came along, and nothing is left of its tests.
+    fn check_crate(folder: &Path) {
+        let text = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        assert!(!text.contains("dev-dependencies"), "{text}");
+        assert!(folder.join("src/lib.rs").is_file(), "{}", folder.display());
+        let paths = text
+            .split("path = \"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next());
+        for path in paths {
+            assert!(folder.join(path).exists(), "{}: {path}", folder.display());
+        }
+    }
+
     #[test]
-    fn a_crate_of_ours_comes_along_when_it_is_asked_for() {
+    fn crates_of_ours_come_along_when_they_are_asked_for() {
         let scratch = Scratch::new("extras");
-        let notebook = Notebook::of_cells(&["%dep lightcell-parquet", "let a = 1;"]);
+        let asked = EXTRAS.map(|(name, _)| format!("%dep {name}"));
+        let mut cells: Vec<&str> = asked.iter().map(String::as_str).collect();
+        cells.push("let a = 1;");
+        let notebook = Notebook::of_cells(&cells);
         let to = scratch.0.join("out");
         export(&notebook, &scratch.0.join("a.ipynb"), &to, &installation(), None).unwrap();
         let manifest = std::fs::read_to_string(to.join("Cargo.toml")).unwrap();
-        assert!(
-            manifest.contains("\nlightcell-parquet = { path = \"lightcell/magics/parquet\" }\n"),
-            "{manifest}"
-        );
-        assert!(to.join("lightcell/magics/parquet/src/lib.rs").is_file());
+        for (name, part) in EXTRAS {
+            let line = format!("\n{name} = {{ path = \"lightcell/{part}\" }}\n");
+            assert!(manifest.contains(&line), "{manifest}");
+            check_crate(&to.join(CARRIED).join(part));
+        }
+        // cargo finds all that it is made of, with the versions of the lock that came along, and asks nobody for it.
+        let out = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+            .args(["metadata", "--offline", "--format-version", "1"])
+            .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+            .current_dir(&to)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let lock = std::fs::read_to_string(installation().src.join("Cargo.lock")).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        for name in ["lightcell", "zune-jpeg", "parquet", "tokenizers"] {
+            let package = packages.iter().find(|package| package["name"] == name);
+            let version = package.unwrap_or_else(|| panic!("{name}"))["version"].as_str().unwrap();
+            let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            assert!(lock.contains(&locked), "{name} {version}");
+        }
     }
 
     #[test]
@@ -379,18 +414,8 @@ mod tests {
         ] {
             assert!(to.join(part).is_file(), "{part}");
         }
-        // No test of the library's comes along, and all its paths point to what does.
         for part in CRATES {
-            let folder = to.join(CARRIED).join(part);
-            let text = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
-            assert!(!text.contains("dev-dependencies"), "{text}");
-            for path in text
-                .split("path = \"")
-                .skip(1)
-                .filter_map(|rest| rest.split('"').next())
-            {
-                assert!(folder.join(path).exists(), "{part}: {path}");
-            }
+            check_crate(&to.join(CARRIED).join(part));
         }
         // Again over the earlier one; not into a folder with other things.
         export(&notebook(), &file, &to, &installation(), None).unwrap();

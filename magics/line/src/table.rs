@@ -160,7 +160,7 @@ pub const TABLE: &[Magic] = &[
         name: "dep",
         summary: "add a crate",
         usage: "%dep CRATE[@VERSION] [--features A,B] [--path FOLDER | --git URL]",
-        about: "Compiles it and what it needs, with progress; the stop button ends that and keeps all variables. `:dep` takes the form of Cargo.toml. Two parts of the library are added so too, as they take long to compile: `lightcell-image` (PNG and JPEG: `ImageFolder`, `read_image`, `write_png`) and `lightcell-parquet` (Parquet and Arrow: `read_arrow`, and `ArrowDataset` for files larger than memory).",
+        about: "Compiles it and what it needs, with progress; the stop button ends that and keeps all variables. `:dep` takes the form of Cargo.toml. Three parts of the library are added so too, as they take long to compile: `lightcell-image` (PNG and JPEG: `ImageFolder`, `read_image`, `write_png`), `lightcell-parquet` (Parquet and Arrow: `read_arrow`, and `ArrowDataset` for files larger than memory) and `lightcell-tokenizers` (Hugging Face's: `Tokenizer`, `BpeTrainer`).",
         side: Side::Worker,
         takes: Takes::Words,
         arguments: &["CRATE"],

@@ -1,5 +1,6 @@
 //! TorchScript modules: a network of somebody's, with its code, from one file.
 
+use super::torch_file::Reader;
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
 use tch::{CModule, Device, Tensor};
@@ -45,17 +46,18 @@ impl ScriptModule {
             }
             Ok(ScriptModule { module })
         };
-        load().map_err(|error| {
-            let error = Error::new(Kind::Data, error.message().to_owned());
-            cannot(error)
-                .hint("it must be a TorchScript module: in Python, `torch.jit.save(torch.jit.script(model), path)`")
+        load().map_err(|error| match error.kind() {
+            // Nothing is wrong with the file.
+            Kind::Device | Kind::Memory => cannot(error),
+            _ => cannot(Error::new(Kind::Data, what_it_is(path, &error)))
+                .hint("it must be a TorchScript module: in Python, `torch.jit.save(torch.jit.script(model), path)`"),
         })
     }
 
     /// What the module gives for an input, without gradients.
     ///
     /// # Errors
-    /// Those of the module's own code, and when it gives more than one tensor.
+    /// Those of the module's own code, with the inputs' shapes, and when it gives anything but one tensor.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_all(&[x])
     }
@@ -66,7 +68,10 @@ impl ScriptModule {
     /// See [`forward`](ScriptModule::forward).
     pub fn forward_all(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        Ok(self.module.forward_ts(inputs)?)
+        self.module.forward_ts(inputs).map_err(|error| {
+            let shapes: Vec<String> = inputs.iter().map(|input| format!("{:?}", input.size())).collect();
+            said(&error.to_string()).at(&format!("the TorchScript module, given {}", shapes.join(", ")))
+        })
     }
 
     /// Its parameters by name, which are not trained.
@@ -75,5 +80,37 @@ impl ScriptModule {
     /// libtorch's own.
     pub fn named_parameters(&self) -> Result<Vec<(String, Tensor)>> {
         Ok(self.module.named_parameters()?)
+    }
+}
+
+/// What a file is that libtorch does not take for a module.
+fn what_it_is(path: &Path, error: &Error) -> String {
+    use std::io::Read;
+    let mut begin = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(4).read_to_end(&mut begin));
+    match (read, &begin[..]) {
+        (Ok(_), []) => "the file is empty".to_owned(),
+        (Ok(_), [b'P', b'K', ..]) if Reader::open(path).is_ok() => {
+            "it is a file of torch.save, not a TorchScript module".to_owned()
+        }
+        (Ok(_), [b'P', b'K', ..]) => {
+            // What follows are guesses, which a user cannot act on.
+            let first = error.message().split(". ").next().unwrap_or_default();
+            format!("it is damaged, or no TorchScript module: {first}")
+        }
+        _ => "it is no TorchScript module".to_owned(),
+    }
+}
+
+/// What a module's code said: the last line of its stack, in plain words.
+fn said(text: &str) -> Error {
+    if text.contains("did not return a tensor") {
+        return Error::new(Kind::Model, "it gives something else than one tensor")
+            .hint("in Python, wrap it in a module whose `forward` returns one tensor");
+    }
+    let raised = |line: &str| line.trim_start().strip_prefix("RuntimeError: ").map(str::to_owned);
+    match text.lines().rev().find_map(raised) {
+        Some(line) => Error::from_torch(&line),
+        None => Error::from_torch(text),
     }
 }

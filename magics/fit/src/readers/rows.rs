@@ -1,7 +1,7 @@
 //! Files that are read in parts: tables and texts larger than memory. A first pass notes where parts of the file begin;
 //! then each row is read when it is asked for, in any order, by any thread.
 
-use super::table::CsvFormat;
+use super::CsvFormat;
 use super::{csv_error, open, short};
 use crate::data::{Dataset, SharedTensor};
 use crate::error::{Error, Kind, Result};

@@ -54,7 +54,8 @@ impl Transform for Resize {
         if wanted == [height, width] {
             return Ok(image);
         }
-        let images = image.f_unsqueeze(0)?;
+        // By way of the channels' last place libtorch sees when the colours of a pixel lie beside each other, and leaves them so.
+        let images = image.f_permute([1, 2, 0])?.f_unsqueeze(0)?.f_permute([0, 3, 1, 2])?;
         Ok(images
             .f_internal_upsample_bilinear2d_aa(wanted, false, None, None)?
             .f_squeeze_dim(0)?)

@@ -381,7 +381,19 @@ fn a_torchscript_module_computes_features_without_gradients() {
     let y = features.forward(&x).unwrap();
     assert_eq!(y, x.matmul(&weight.tr()).detach());
     assert!(!y.requires_grad());
-    assert!(features.forward(&Tensor::ones([1, 7], cpu)).is_err());
+    let error = features.forward(&Tensor::ones([1, 7], cpu)).unwrap_err();
+    assert_eq!(
+        error.message(),
+        "the TorchScript module, given [1, 7]: shapes do not fit: the input is 1x7, the layer's weight 2x3"
+    );
+    let error = features.forward_all(&[&x, &x]).unwrap_err();
+    assert!(
+        error
+            .message()
+            .starts_with("the TorchScript module, given [5, 2], [5, 2]: ")
+            && error.message().lines().count() == 1,
+        "{error}"
+    );
     // Each kind of file says what it is when it is taken for the other.
     let error = StateDict::load(&scratch.0).unwrap_err();
     assert!(
@@ -390,14 +402,77 @@ fn a_torchscript_module_computes_features_without_gradients() {
             .ends_with("it is a TorchScript module, not a file of torch.save"),
         "{error}"
     );
-    let error = ScriptModule::load(file("weights.pt"), Device::Cpu).unwrap_err();
-    assert!(
-        error.message().starts_with("cannot load ") && error.hint_text().is_some(),
-        "{error}"
+    let load = |path: &PathBuf| ScriptModule::load(path, Device::Cpu).unwrap_err();
+    let error = load(&file("weights.pt"));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot load {}: it is a file of torch.save, not a TorchScript module\n\
+             hint: it must be a TorchScript module: in Python, `torch.jit.save(torch.jit.script(model), path)`",
+            file("weights.pt").display()
+        )
     );
-    let error = ScriptModule::load(file("none.pt"), Device::Cpu).unwrap_err();
+    let missing = file("none.pt");
+    assert_eq!(
+        load(&missing).message(),
+        format!(
+            "cannot load {}: No such file or directory (os error 2)",
+            missing.display()
+        )
+    );
+    let whole = std::fs::read(&scratch.0).unwrap();
+    for (bytes, said) in [
+        (&whole[..whole.len() / 2], "it is damaged, or no TorchScript module: "),
+        (&[][..], "the file is empty"),
+        (&b"no module at all"[..], "it is no TorchScript module"),
+    ] {
+        std::fs::write(&scratch.0, bytes).unwrap();
+        let error = load(&scratch.0);
+        assert!(
+            error
+                .message()
+                .starts_with(&format!("cannot load {}: {said}", scratch.0.display())),
+            "{error}"
+        );
+        assert!(
+            error.message().lines().count() == 1 && error.message().len() < 300,
+            "{error}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "LIGHTCELL_TEST_TORCH is a Python with torch and pytorch-lightning"]
+fn modules_that_python_wrote_compute_the_same_here() {
+    let _turn = in_turn();
+    let (script, numbers) = (Scratch::new("net.script.pt"), Scratch::new("net.xy.safetensors"));
+    let out = Command::new(python())
+        .arg(file("make.py"))
+        .arg("script")
+        .args([&script.0, &numbers.0])
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let features = ScriptModule::load(&script.0, Device::Cpu).unwrap();
+    let xy = StateDict::load(&numbers.0).unwrap();
+    let (x, theirs) = (xy.get("x").unwrap(), xy.get("y").unwrap());
+    let apart = (features.forward(x).unwrap() - theirs).abs().max().double_value(&[]);
+    assert!(apart <= 1e-6, "{apart:e}");
+    // Its dropout is off, its batch normalisation does not learn.
+    assert_eq!(features.forward(x).unwrap(), features.forward(x).unwrap());
+    let error = features
+        .forward(&Tensor::ones([2, 9], (Kind::Float, Device::Cpu)))
+        .unwrap_err();
+    assert_eq!(
+        error.message(),
+        "the TorchScript module, given [2, 9]: shapes do not fit: the input is 2x9, the layer's weight 4x6"
+    );
+    let pair = ScriptModule::load(script.0.with_extension("pair"), Device::Cpu).unwrap();
+    let _ = std::fs::remove_file(script.0.with_extension("pair"));
+    let error = pair.forward(x).unwrap_err();
     assert!(
-        error.message().ends_with("No such file or directory (os error 2)"),
+        error.message().ends_with("it gives something else than one tensor"),
         "{error}"
     );
 }

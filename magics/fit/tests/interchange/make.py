@@ -122,5 +122,30 @@ def check(path, epochs):
     print(json.dumps(seen | {"next": model.losses, "global_step": run.global_step, "epoch": run.current_epoch}))
 
 
+def script(path, numbers):
+    """A scripted network in training mode, an input with what it gives in eval mode, and a module that gives two tensors."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Dropout(0.5))
+    x = torch.randn(5, 4)
+    net(x)
+    torch.jit.save(torch.jit.script(net), path)
+    with torch.no_grad():
+        save_file({"x": x, "y": net.eval()(x)}, numbers)
+
+    class Pair(torch.nn.Module):
+        def forward(self, x):
+            return x, x
+
+    torch.jit.save(torch.jit.script(Pair()), path.rsplit(".", 1)[0] + ".pair")
+
+
 if __name__ == "__main__":
-    check(sys.argv[2], int(sys.argv[3])) if sys.argv[1:2] == ["check"] else make()
+    match sys.argv[1:]:
+        case ["check", path, epochs]:
+            check(path, int(epochs))
+        case ["script", path, numbers]:
+            script(path, numbers)
+        case _:
+            make()

@@ -1,6 +1,9 @@
 //! The models against PyTorch 2.13.0 and torchvision (`make.py`): names, shapes, initial weights and logits.
 
 mod formula;
+#[path = "../../examples/logits.rs"]
+#[allow(dead_code)]
+mod logits;
 
 use formula::{NAMES, fill, input, model};
 use lightcell::onnx;
@@ -20,10 +23,32 @@ fn golden() -> Value {
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
+/// What the example `logits` makes of weights and an input in files.
+fn example(name: &str, weights: &std::path::Path, input: &std::path::Path, output: &std::path::Path) -> Tensor {
+    // Of the GPT, heads are not to be seen in the weights.
+    let model = if name == "gpt" { "gpt:2" } else { name };
+    let paths = [weights, input, output].map(|path| path.display().to_string());
+    let args: Vec<String> = std::iter::once(model.to_owned()).chain(paths).collect();
+    let said = logits::call(&args).unwrap();
+    let y = StateDict::load(output).unwrap();
+    let y = y.get("y").unwrap();
+    assert_eq!(said, format!("{}: y of shape {:?}", output.display(), y.size()));
+    y.shallow_clone()
+}
+
+/// The tensor `x` as the only one in a file.
+fn save_input(x: &Tensor, path: &std::path::Path) {
+    let store = Store::new(Device::Cpu);
+    let _ = store.root().buffer("x", x);
+    store.save_weights(path).unwrap();
+}
+
 #[test]
 fn names_and_shapes_are_pytorchs_and_logits_equal() {
     let _turn = in_turn();
     let golden = golden();
+    let folder = Folder::new("logits");
+    let file = |name: &str| folder.0.join(name);
     for name in NAMES {
         let store = Store::new(Device::Cpu);
         let net = model(name, store.root());
@@ -44,7 +69,72 @@ fn names_and_shapes_are_pytorchs_and_logits_equal() {
         let largest = theirs.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
         println!("{name}: logits up to {largest:.3} differ by {apart:e}");
         assert!(apart <= 1e-5, "{name}: {apart:e}");
+        // The same from the command line, through files; `y` is what was compared with PyTorch's.
+        store.save_weights(file("w.safetensors")).unwrap();
+        save_input(&input(name), &file("x.safetensors"));
+        let read = example(
+            name,
+            &file("w.safetensors"),
+            &file("x.safetensors"),
+            &file("y.safetensors"),
+        );
+        assert_eq!(read.size(), shape, "{name}");
+        let read = Vec::<f64>::try_from(
+            &read
+                .flatten(0, -1)
+                .to_kind(Kind::Double)
+                .narrow(0, 0, theirs.len() as i64),
+        );
+        let apart = read.unwrap().iter().zip(&theirs).fold(0.0, |most: f64, (a, b)| {
+            let apart = (a - b).abs();
+            if apart > most || apart.is_nan() { apart } else { most }
+        });
+        assert!(apart <= 1e-5, "{name} from files: {apart:e}");
     }
+}
+
+#[test]
+fn the_example_says_what_is_wrong_with_its_files() {
+    let _turn = in_turn();
+    let folder = Folder::new("wrong");
+    let file = |name: &str| folder.0.join(name).display().to_string();
+    let store = Store::new(Device::Cpu);
+    let _net = model("lenet", store.root());
+    store.save_weights(file("w.safetensors")).unwrap();
+    save_input(&input("lenet"), std::path::Path::new(&file("x.safetensors")));
+    let said = |model: &str, weights: &str, input: &str| {
+        let args = [model.to_owned(), file(weights), file(input), file("y.safetensors")];
+        logits::call(&args).unwrap_err()
+    };
+    let (code, text) = logits::call(&["lenet".to_owned()]).unwrap_err();
+    assert!(code == 2 && text.starts_with("usage: logits MODEL"), "{text}");
+    let (code, text) = said("alexnet", "w.safetensors", "x.safetensors");
+    assert!(
+        code == 1 && text.starts_with("there is no model called alexnet\nhint: lenet, "),
+        "{text}"
+    );
+    let (_, text) = said("resnet18", "w.safetensors", "x.safetensors");
+    assert_eq!(text, "the weights of resnet18 have no `fc.weight`");
+    let (_, text) = said("lenet", "none.safetensors", "x.safetensors");
+    assert!(text.contains("none.safetensors"), "{text}");
+    let (_, text) = said("lenet", "w.safetensors", "w.safetensors");
+    assert_eq!(text, format!("{} has no tensor `x`", file("w.safetensors")));
+    // Names are strict.
+    let more = Store::new(Device::Cpu);
+    let _net = model("lenet", more.root());
+    let _ = more.root().buffer("extra", &Tensor::from(1.0));
+    more.save_weights(file("more.safetensors")).unwrap();
+    let (_, text) = said("lenet", "more.safetensors", "x.safetensors");
+    assert!(text.contains("extra"), "{text}");
+    save_input(
+        &Tensor::zeros([2, 1, 9, 28], (Kind::Float, Device::Cpu)),
+        std::path::Path::new(&file("low.safetensors")),
+    );
+    let (_, text) = said("lenet", "w.safetensors", "low.safetensors");
+    assert!(
+        text.starts_with("lenet cannot be run with x of [2, 1, 9, 28]: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -148,6 +238,14 @@ fn an_export_that_cannot_be_says_why() {
 /// A folder that is removed at the end.
 struct Folder(std::path::PathBuf);
 
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("lightcell-models-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
@@ -172,8 +270,7 @@ fn python(what: &str, folder: &std::path::Path) -> String {
 #[ignore = "LIGHTCELL_TEST_TORCH is a Python with torch, torchvision, safetensors, onnx and onnxruntime"]
 fn random_weights_go_both_ways_and_graphs_run() {
     let _turn = in_turn();
-    let folder = Folder(std::env::temp_dir().join(format!("lightcell-models-{}", std::process::id())));
-    std::fs::create_dir_all(&folder.0).unwrap();
+    let folder = Folder::new("torch");
     let file = |name: &str, end: &str| folder.0.join(format!("{name}.{end}"));
     python("make", &folder.0);
     for name in NAMES {
@@ -188,6 +285,14 @@ fn random_weights_go_both_ways_and_graphs_run() {
             let apart = (net.forward(x) - theirs).abs().max().double_value(&[]);
             println!("{name}: PyTorch's weights from {end}: logits differ by {apart:e}");
             assert!(apart <= 1e-5, "{name}: {apart:e}");
+            let y = example(
+                name,
+                &file(name, end),
+                &file(name, "xy.safetensors"),
+                &file(name, "y.safetensors"),
+            );
+            let apart = (y - theirs).abs().max().double_value(&[]);
+            assert!(apart <= 1e-5, "{name} from the command line, {end}: {apart:e}");
         }
         // Other weights than those, so that nothing is compared with itself.
         let store = Store::new(Device::Cpu);
