@@ -303,7 +303,7 @@ mod tests {
             record.text(),
             "Mlp on cpu · 9,610 parameters\n\
              [████████████············] epoch 2/4 · batch 10/10 · 123 it/s · 1.0 s left · train_loss 0.6667\n\
-             train_loss 1.8182 █▇▇▆▅▅▄▄▄▄▃▃▂▂▂▂▁▁▁▁ 0.6667\n\
+             train_loss 1.8182 █▇▆▆▅▅▄▄▃▃▃▂▂▂▂▂▁▁▁▁ 0.6667\n\
              epoch  train_loss  val_acc  val_loss   time\n    1      1.0000   0.6333    1.1000  0.5 s\n  ★ 2      0.6667   0.7556    0.7333  0.5 s\n"
         );
         record.set_load(Some("CPU 50 % · memory 1 GiB / 2 GiB".into()));
