@@ -70,8 +70,10 @@ impl Lock {
     pub fn of(notebook: &Notebook) -> Option<Lock> {
         let cells = notebook.value["cells"].as_array().into_iter().flatten();
         let outputs = cells.filter_map(|cell| cell["outputs"].as_array()).flatten();
-        let shown = outputs.filter_map(|output| Lock::read(&output["data"][MIME])).last();
-        shown.or_else(|| Lock::read(&notebook.value["metadata"][KEY]))
+        let mut shown = outputs.filter_map(|output| Lock::read(&output["data"][MIME]));
+        shown
+            .next_back()
+            .or_else(|| Lock::read(&notebook.value["metadata"][KEY]))
     }
 
     fn read(value: &Value) -> Option<Lock> {
