@@ -152,7 +152,7 @@ fn tensorboard_shows_what_a_run_has_logged() {
     {
         kernel.ok(block);
     }
-    kernel.ok("%fit Net data --epochs 2 --seed 1 --logger tensorboard");
+    kernel.ok("%fit Net data --epochs 2 --seed 1 --logger tensorboard --log-every-n-steps 5");
     let shown = kernel.ok("%tensorboard");
     let data = &shown.all("display_data")[0]["data"];
     let (text, html) = (

@@ -403,9 +403,10 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let places = DRAWN_SMOOTH.min(points.len());
     let at = |place: usize| {
         let index = place * last / (places - 1);
-        // As far to the one side as to the other, or a curve that falls would begin too low.
-        let reach = half.min(index).min(last - index);
-        let (from, to) = (index - reach, index + reach + 1);
+        // At the beginning as far to the one side as to the other, or a curve that falls would begin too low; at the end what is
+        // there, or it would jump with each step.
+        let reach = half.min(index);
+        let (from, to) = (index - reach, (index + reach).min(last) + 1);
         (points[index].0, (sums[to] - sums[from]) / (to - from) as f64)
     };
     (0..places).map(at).collect()
