@@ -151,8 +151,8 @@ pub(crate) struct Executor {
     compiled: bool,
     /// What cells have defined, as far as a rewrite of later ones depends on it.
     items: prepass::Items,
-    /// Variables that cells have moved away, and where.
-    moved_in: std::collections::HashMap<String, usize>,
+    /// Variables that are no more, and why.
+    gone: std::collections::HashMap<String, crate::words::Gone>,
     /// Crates that cells have asked for.
     libraries: libraries::Libraries,
     /// Requests up to this number are aborted.
@@ -224,7 +224,7 @@ fn start(
         ran: std::time::Duration::ZERO,
         compiled: false,
         items: prepass::Items::default(),
-        moved_in: std::collections::HashMap::new(),
+        gone: std::collections::HashMap::new(),
     })
 }
 

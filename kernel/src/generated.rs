@@ -8,6 +8,11 @@ const END: &str = "\n}\n#[unsafe(no_mangle)]\n";
 /// What stands there instead: the one that is compiled already.
 const COMPILED: &str = "\nuse ::lightcell_cell::store as evcxr_internal_runtime;\n";
 
+/// How evcxr says an error that a `?` returns, and how it is said instead: without libtorch's C++ stack.
+const SAYS: &str = "                    eprintln!(\"{}\", error);\n                    println!(";
+const SAYS_SHORT: &str =
+    "                    ::lightcell_cell::store::say_error(&error);\n                    println!(";
+
 /// Lets the cell in a session's folder use the store of variables that is compiled already, if the cell links it.
 pub fn thin(session: &Path) {
     let manifest = std::fs::read_to_string(session.join("Cargo.toml")).unwrap_or_default();
@@ -32,7 +37,8 @@ fn without_store(text: &str) -> Option<String> {
     let begin = text.rfind(BEGIN)?;
     let end = begin + text[begin..].find(END)? + "\n}\n".len();
     let lines = text[begin..end].matches('\n').count() - COMPILED.matches('\n').count();
-    Some([&text[..begin], COMPILED, &"\n".repeat(lines), &text[end..]].concat())
+    let before = text[..begin].replace(SAYS, SAYS_SHORT);
+    Some([&before, COMPILED, &"\n".repeat(lines), &text[end..]].concat())
 }
 
 #[cfg(test)]
@@ -47,6 +53,10 @@ mod tests {
         let line = |text: &str| text.lines().position(|line| line.contains("fn run"));
         assert_eq!(line(&thin), line(text));
         assert!(!thin.contains("fn x"));
+        let with_error = format!("{SAYS}\"x\");\n{text}");
+        let thin = without_store(&with_error).unwrap();
+        assert!(thin.contains("store::say_error(&error);") && !thin.contains("eprintln"));
+        assert_eq!(line(&thin), line(&with_error));
         assert_eq!(without_store("fn f() {}\n"), None);
     }
 }

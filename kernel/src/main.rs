@@ -24,6 +24,7 @@ mod magic;
 mod models;
 mod notebook;
 mod now;
+mod places;
 mod prepare;
 mod preparing;
 mod prepass;

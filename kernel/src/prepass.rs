@@ -7,10 +7,12 @@
 mod closures;
 mod macros;
 mod statics;
+mod types;
 
 pub use closures::Boxed;
 use std::collections::BTreeSet;
 use syn::spanned::Spanned;
+pub use types::{Typed, question};
 
 /// A rewritten text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +55,15 @@ impl Rewritten {
     pub fn anew(&self) -> &[String] {
         &self.statics.anew
     }
+}
+
+/// How a variable is written so that it can be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// A closure in a box.
+    Boxed(Boxed),
+    /// With its type.
+    Typed(Typed),
 }
 
 /// What earlier cells have defined, as far as a rewrite depends on it.
@@ -140,18 +151,21 @@ fn name_of(item: &syn::ImplItem) -> Option<String> {
 }
 
 /// Rewrites a cell; what cannot be parsed stays as it is, for the compiler to complain about.
-pub fn rewrite(cell: &str, items: &Items, boxes: &[Boxed]) -> Rewritten {
+pub fn rewrite(cell: &str, items: &Items, kept: &[Kept]) -> Rewritten {
     let lines: Vec<&str> = cell.lines().collect();
     // evcxr would run it in a shell of its own. What is meant for the shell has been taken out before.
     let negations = (1..).zip(&lines).filter(|(_, line)| line.starts_with('!'));
     let mut inserted: Vec<Insertion> = negations.map(|(line, _)| space(line)).collect();
     let (mut impls, mut makers) = (Vec::new(), items.makers.clone());
-    let statements = match boxes {
+    let statements = match kept {
         [] if !may_change(cell, items) => Vec::new(),
         _ => statements(cell),
     };
-    for boxed in boxes {
-        boxed.insert(&statements, &mut inserted);
+    for kept in kept {
+        match kept {
+            Kept::Boxed(boxed) => boxed.insert(&statements, &mut inserted),
+            Kept::Typed(typed) => typed.insert(&statements, &mut inserted),
+        }
     }
     let statics = items.statics.rewrite(&statements, &mut inserted);
     for statement in &statements {
@@ -399,10 +413,10 @@ mod tests {
     #[test]
     fn a_closure_is_put_into_a_box() {
         let cell = "let ä = 1;\nlet mut f = |a: i32| a;\nf(1)";
-        let boxed = Boxed {
+        let boxed = Kept::Boxed(Boxed {
             variable: "f".into(),
             of: "Fn(i32) -> i32".into(),
-        };
+        });
         let rewritten = rewrite(cell, &Items::default(), &[boxed]);
         assert_eq!(
             rewritten.text,

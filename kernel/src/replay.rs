@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 /// The crate that evcxr makes of each cell.
 const CRATE: &str = "ctx";
@@ -384,6 +384,31 @@ fn replay(recipe: &Recipe, session: &Path) -> Result<ExitCode> {
         .env_clear()
         .envs(&recipe.env);
     become_it(command)
+}
+
+/// Compiles the last cell once more, with the lines of its source; gives the library. Its code lies at the same places.
+pub fn with_lines(session: &Path) -> Option<PathBuf> {
+    let recipe = read(&session.join(RECIPE))?;
+    let folder = session.join("lines");
+    let mut args = optimized(&recipe.args, session);
+    let out = args.iter().position(|arg| arg == "--out-dir")? + 1;
+    *args.get_mut(out)? = folder.to_string_lossy().into_owned();
+    // rustc divides a crate in other ways without it.
+    let incremental = args.iter_mut().find(|arg| arg.starts_with("incremental="))?;
+    *incremental = format!("incremental={}", folder.join("incremental").display());
+    let status = Command::new(&recipe.program)
+        .args(args)
+        .args(["-C", "debuginfo=line-tables-only", "-C", "strip=none"])
+        .env_clear()
+        .envs(&recipe.env)
+        .current_dir(session)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
+    let library = folder.join(format!("lib{CRATE}.so"));
+    (status.success() && library.is_file()).then_some(library)
 }
 
 fn value_of<'a>(args: &'a [String], name: &str) -> Option<&'a str> {

@@ -336,6 +336,8 @@ pub struct Panic {
     pub file: String,
     /// Line in the file.
     pub line: usize,
+    /// Calls in libraries of cells, see [`crate::places`].
+    pub calls: String,
     /// The user's functions, innermost first.
     pub frames: Vec<String>,
 }
@@ -353,9 +355,10 @@ impl Panic {
             message: text(0),
             file: text(1),
             line: text(2).parse().unwrap_or(0),
+            calls: text(5),
             frames: fields
                 .iter()
-                .skip(5)
+                .skip(6)
                 .map(|f| String::from_utf8_lossy(f).into_owned())
                 .collect(),
         }
@@ -509,6 +512,7 @@ mod tests {
             message: "index out of bounds".into(),
             file: "src/lib.rs".into(),
             line: 9,
+            calls: String::new(),
             frames: vec!["pick".into(), "run_user_code_3".into()],
         };
         let place = Place {

@@ -3,8 +3,17 @@
 use crate::engine::Diagnostic;
 use std::collections::HashMap;
 
-/// Sorts out the errors of a cell. `moved` says in which cell a variable was moved away.
-pub fn sort_out(errors: &mut Vec<Diagnostic>, moved: &HashMap<String, usize>) {
+/// Why a variable is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// A cell moved it away.
+    Moved(usize),
+    /// Its type was defined again.
+    Redefined,
+}
+
+/// Sorts out the errors of a cell. `gone` says why variables are no more.
+pub fn sort_out(errors: &mut Vec<Diagnostic>, gone: &HashMap<String, Gone>) {
     // A warning beside errors is not why the cell failed.
     if errors.iter().any(|error| error.level == "error") {
         errors.retain(|error| error.level == "error" || error.level.is_empty());
@@ -12,12 +21,22 @@ pub fn sort_out(errors: &mut Vec<Diagnostic>, moved: &HashMap<String, usize>) {
     for error in errors {
         if error.code.as_deref() == Some("E0425")
             && let Some(name) = between(&error.message, "cannot find value `", "`")
-            && let Some(cell) = moved.get(name)
+            && let Some(why) = gone.get(name)
         {
-            error.helps = vec![format!(
-                "assign `{name}` again, or use `&{name}` or `{name}.clone()` in cell [{cell}] and run it again"
-            )];
-            error.message = format!("`{name}` was moved in cell [{cell}]");
+            let (message, help) = match why {
+                Gone::Moved(cell) => (
+                    format!("`{name}` was moved in cell [{cell}]"),
+                    format!(
+                        "assign `{name}` again, or use `&{name}` or `{name}.clone()` in cell [{cell}] and run it again"
+                    ),
+                ),
+                Gone::Redefined => (
+                    format!("`{name}` was dropped, because its type was defined again"),
+                    format!("run the cell that makes `{name}` again"),
+                ),
+            };
+            error.helps = vec![help];
+            error.message = message;
             error.code = None;
         } else if let Some((message, help)) = explain(&error.message) {
             error.message = message;
@@ -159,7 +178,8 @@ mod tests {
             ..Diagnostic::default()
         };
         let mut errors = vec![warning, error];
-        sort_out(&mut errors, &HashMap::from([("s".to_owned(), 3)]));
+        let gone = [("s".to_owned(), Gone::Moved(3)), ("p".to_owned(), Gone::Redefined)];
+        sort_out(&mut errors, &HashMap::from(gone));
         assert_eq!(errors.len(), 1);
         errors.remove(0)
     }
@@ -171,6 +191,13 @@ mod tests {
         assert!(error.helps[0].contains("`s.clone()` in cell [3]"), "{:?}", error.helps);
         let other = sorted(Some("E0425"), "cannot find value `t` in this scope");
         assert_eq!(other.message, "cannot find value `t` in this scope");
+    }
+
+    #[test]
+    fn a_variable_whose_type_was_defined_again_is_said_to_be_dropped() {
+        let error = sorted(Some("E0425"), "cannot find value `p` in this scope");
+        assert_eq!(error.message, "`p` was dropped, because its type was defined again");
+        assert_eq!(error.helps, ["run the cell that makes `p` again"]);
     }
 
     #[test]

@@ -213,7 +213,10 @@ fn what_goes_wrong_is_said_and_nothing_is_lost() {
         "{said:?}"
     );
     assert_eq!(cell.stdout(), "");
-    assert_eq!(kernel.err("p.x").ename(), "CompileError");
+    assert_eq!(
+        kernel.err("p.x").evalue(),
+        "`p` was dropped, because its type was defined again (line 1)"
+    );
     assert_eq!(
         kernel
             .ok("eprint!(\"The type of the variable x is mine\");")
@@ -252,4 +255,38 @@ fn what_goes_wrong_is_said_and_nothing_is_lost() {
             .contains("%gpu")
     );
     assert!(cell.traceback().contains("line 3"), "{}", cell.traceback());
+}
+
+/// libtorch's errors come from within libraries and with a C++ stack: the user sees their own line and libtorch's words.
+#[test]
+fn an_error_of_a_tensor_is_said_in_the_users_line() {
+    const WORDS: &str = "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)";
+    let mut kernel = Kernel::start();
+    kernel.ok("use lightcell::prelude::*;\nlet a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));");
+
+    let cell = kernel.err("println!(\"before\");\n\nlet b = a.matmul(&a);\nb.size()");
+    assert_eq!((cell.ename(), cell.evalue()), ("Panic", WORDS));
+    assert_eq!(
+        cell.traceback(),
+        format!(
+            "panic: {WORDS}\n --> cell [2], line 3\n   3 | let b = a.matmul(&a);\nvariables of earlier cells are kept"
+        )
+    );
+
+    // In a function of an earlier cell.
+    kernel.ok("#[inline(never)]\nfn both(a: &Tensor) -> Tensor {\n    let b = a + 1;\n    a.matmul(&b)\n}");
+    let text = kernel.err("let twice = 2;\nboth(&a)").traceback();
+    assert!(
+        text.contains("--> cell [3], line 4\n   4 |     a.matmul(&b)\n  in both\n"),
+        "{text}"
+    );
+
+    // Returned, and in another thread.
+    let cell = kernel.err("let c = a.f_matmul(&a)?;");
+    assert_eq!((cell.ename(), cell.evalue()), ("Error", WORDS));
+    assert_eq!(cell.stream("stderr"), format!("{WORDS}\n"));
+    let cell = kernel.ok("let joined = std::thread::scope(|s| s.spawn(|| a.matmul(&a)).join().is_err());\njoined");
+    assert_eq!(cell.value(), "true");
+    assert_eq!(cell.stream("stderr"), format!("thread '<unnamed>' panicked: {WORDS}\n"));
+    assert_eq!(kernel.ok("a.size()").value(), "[2, 3]");
 }

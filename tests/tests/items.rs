@@ -94,6 +94,28 @@ fn a_closure_is_kept() {
     );
 }
 
+/// The analyser does not know the type, the compiler does.
+#[test]
+fn a_variable_whose_type_was_left_open_is_kept() {
+    let mut kernel = Kernel::start();
+    kernel.ok("use std::collections::HashMap;");
+    kernel.ok("let m: HashMap<_, _> = (0..3).map(|x| (x, x * 2)).collect();");
+    assert_eq!(kernel.ok("m[&2]").value(), "4");
+    // An error behind it stands where it was typed, and what the question printed does not show.
+    let cell = kernel.err("println!(\"once\"); let n: std::collections::HashMap<_, Vec<_>> = m.iter().map(|(k, v)| (*k, vec![*v])).collect(); n.nothing()");
+    assert_eq!(
+        cell.evalue().split(" (").next(),
+        Some("E0599: no method named `nothing` found for struct `HashMap<K, V, S, A>` in the current scope")
+    );
+    assert!(cell.traceback().contains("column 115"), "{}", cell.traceback());
+    assert_eq!(cell.stdout(), "");
+    let cell = kernel.ok("println!(\"once\"); let n: std::collections::HashMap<_, Vec<_>> = m.iter().map(|(k, v)| (*k, vec![*v])).collect(); n[&1][0]");
+    assert_eq!((cell.stdout().as_str(), cell.value().as_str()), ("once\n", "2"));
+    // What cannot be written still says so.
+    let cell = kernel.err("let d = Default::default();");
+    assert_eq!(cell.evalue(), "the type of `d` is not known");
+}
+
 #[test]
 fn a_macro_and_what_it_makes_are_kept() {
     let mut kernel = Kernel::start();

@@ -130,7 +130,7 @@ mod table;
 
 pub use figure::Figure;
 pub use frame::{Display as RichOutput, DisplayKind};
-pub use rich::{Rich, Show, clear_output, display, display_as, update_display};
+pub use rich::{Rich, Show, clear_output, display, display_as, show_as, update_display};
 
 /// Sends a rich output; outside a notebook its `text/plain` form is printed.
 pub fn emit_display(output: &RichOutput) {

@@ -5,6 +5,7 @@
 //! compiled once; generic is only what unpacks a value. It has the same names and the same one field, since the cells before
 //! the library is there are compiled with evcxr's, and hand theirs on.
 
+use lightcell_events::cpp;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,12 @@ use std::sync::Arc;
 pub const VARIABLE_CHANGED_TYPE: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// What evcxr reads on standard output when a `?` ended the cell.
 pub const USER_ERROR_OCCURRED: &str = "EVCXR_ERROR_OCCURRED";
+
+/// Says an error that a `?` returned from the cell.
+#[inline(never)]
+pub fn say_error(error: &dyn std::fmt::Display) {
+    eprintln!("{}", cpp::without_stack(&error.to_string()));
+}
 
 /// The variables by name.
 #[derive(Debug, Default)]

@@ -24,7 +24,9 @@ pub enum Kind {
     Clear = 4,
     /// A message of the training library: JSON, see the `run` module.
     Event = 5,
-    /// A panic began: fields `message`, `file`, `line`, `column`, `thread`, then the frames, one text each.
+    /// A panic began: fields `message`, `file`, `line`, `column`, `thread`, the library of the cell that
+    /// runs and, on a second line, the calls in it (hexadecimal offsets, innermost first, with spaces between), then the names of
+    /// the cells' functions, one text each.
     Panic = 6,
     /// The worker begins to run a cell; payload is its process id in decimal.
     CellStart = 7,

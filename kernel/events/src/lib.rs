@@ -5,6 +5,7 @@
 //!
 //! This crate knows nothing of Jupyter, evcxr or libtorch.
 
+pub mod cpp;
 #[cfg(feature = "run")]
 pub mod figure;
 pub mod frame;

@@ -4,9 +4,10 @@ use super::{Evaluated, Executor};
 use crate::engine::Failure;
 use crate::libraries;
 use crate::now::{Phase, Said};
-use crate::prepass;
+use crate::prepass::{self, Kept};
 use crate::publish;
 use crate::report::{self, Cell, Report};
+use crate::words::Gone;
 use lightcell_events::frame::CellEnd;
 
 impl Executor {
@@ -24,21 +25,25 @@ impl Executor {
         if let Some(asked) = libraries::asked(rust) {
             self.share(&asked)?;
         }
-        let mut boxes = Vec::new();
+        let mut kept = Vec::new();
         let (rewritten, result) = loop {
-            let rewritten = prepass::rewrite(rust, &self.items, &boxes);
+            let rewritten = prepass::rewrite(rust, &self.items, &kept);
             self.compiled = false;
             let (mut result, said, before) = self.evaluate(&rewritten.text)?;
             if let Err(Failure::Compile(errors)) = &mut result {
-                boxes.iter().for_each(|boxed: &prepass::Boxed| boxed.explain(errors));
+                for kept in &kept {
+                    if let Kept::Boxed(boxed) = kept {
+                        boxed.explain(errors);
+                    }
+                }
             }
             match result
                 .as_ref()
                 .err()
-                .and_then(|failure| self.boxed_closure(failure, &rewritten.text))
+                .and_then(|failure| self.keeping(failure, &rewritten.text))
             {
                 // Once a variable: a second time it did not help.
-                Some(boxed) if !boxes.contains(&boxed) => boxes.push(boxed),
+                Some(way) if !kept.contains(&way) => kept.push(way),
                 _ => {
                     let typed = |line, column| rewritten.column(line, column);
                     let result = self.conclude((result, said, before), count, cell, typed);
@@ -94,17 +99,24 @@ impl Executor {
         Ok(())
     }
 
-    /// The closure that a cell failed to keep, as it can be kept.
-    fn boxed_closure(&mut self, failure: &Failure, rust: &str) -> Option<prepass::Boxed> {
+    /// How the variable can be kept that a cell failed to keep.
+    fn keeping(&mut self, failure: &Failure, rust: &str) -> Option<Kept> {
         let text = failure.to_string();
         let variable = crate::words::without_type(&text)?;
         if let Some(boxed) = prepass::Boxed::new(variable, &text) {
-            return Some(boxed);
+            return Some(Kept::Boxed(boxed));
         }
         // The analyser tells of what ends a text.
-        let ends = format!("{}\n{variable}", prepass::up_to(variable, rust)?);
-        let (hover, _) = self.engine.inspect(&ends, ends.len()).ok().flatten()?;
-        prepass::Boxed::new(variable, &hover)
+        let before = prepass::up_to(variable, rust)?;
+        let ends = format!("{before}\n{variable}");
+        let hover = self.engine.inspect(&ends, ends.len()).ok().flatten();
+        if let Some(boxed) = hover.and_then(|(hover, _)| prepass::Boxed::new(variable, &hover)) {
+            return Some(Kept::Boxed(boxed));
+        }
+        match self.engine.eval(&prepass::question(before, variable)) {
+            Err(Failure::Compile(errors)) => prepass::Typed::new(variable, &errors).map(Kept::Typed),
+            _ => None,
+        }
     }
 
     /// Evaluates Rust whose columns are not those that the user typed.
@@ -165,7 +177,7 @@ impl Executor {
             self.shared.understudy.after(rust);
         }
         self.shared.adding().end(&self.shared, self.compiled);
-        self.note_moved(&before);
+        self.note_gone(&before, &said.redefined);
         if !said.redefined.is_empty() {
             let text = format!(
                 "dropped, because their types were defined again: {}\n",
@@ -182,14 +194,18 @@ impl Executor {
         self.shared.publisher.stream(true, text, parent.as_ref());
     }
 
-    /// Remembers which variables the cell has moved away.
-    fn note_moved(&mut self, before: &[(String, String)]) {
+    /// Remembers which variables are no more since the cell, and why.
+    fn note_gone(&mut self, before: &[(String, String)], redefined: &[String]) {
         let count = self.shared.now.lock().count;
         for name in self.gone(before) {
-            self.moved_in.insert(name, count);
+            let why = match redefined.contains(&name) {
+                true => Gone::Redefined,
+                false => Gone::Moved(count),
+            };
+            self.gone.insert(name, why);
         }
         for (name, _) in self.engine.variables() {
-            self.moved_in.remove(&name);
+            self.gone.remove(&name);
         }
     }
 
@@ -230,11 +246,14 @@ impl Executor {
         match said.ended {
             Some(CellEnd::Panicked) => {
                 let panic = said.panic.unwrap_or_default();
-                let place = panic
-                    .file
-                    .ends_with("src/lib.rs")
-                    .then(|| report::place(&self.engine.last_source(), panic.line, &self.cells))
-                    .flatten();
+                let source = self.engine.last_source();
+                let at = |line| report::place(&source, line, &self.cells);
+                let place = if panic.file.ends_with("src/lib.rs") {
+                    at(panic.line)
+                } else {
+                    let session = &self.ground.session.path;
+                    crate::places::lines(session, &panic.calls).into_iter().find_map(at)
+                };
                 Err(Report::panic(&panic, place, &self.gone(before)))
             }
             Some(CellEnd::Error) => Err(Report::question_mark(&said.stderr_tail)),
@@ -270,7 +289,7 @@ impl Executor {
 
     pub(super) fn failure(&mut self, mut failure: Failure, count: usize, cell: &str) -> Report {
         if let Failure::Compile(errors) = &mut failure {
-            crate::words::sort_out(errors, &self.moved_in);
+            crate::words::sort_out(errors, &self.gone);
         }
         let interrupted = self.shared.now.lock().interrupted;
         if interrupted && !matches!(failure, Failure::Died(_) | Failure::Broken(_)) {

@@ -62,10 +62,20 @@ impl Boxed {
 
 /// Where the last `let` of a variable ends: line from 1 and column from 0.
 pub fn end_of(statements: &[syn::Stmt], variable: &str) -> Option<proc_macro2::LineColumn> {
-    last_let(statements, variable).map(|(local, ..)| local.semi_token.span.end())
+    statements.iter().rev().find_map(|statement| {
+        let syn::Stmt::Local(local) = statement else {
+            return None;
+        };
+        let pattern = match &local.pat {
+            syn::Pat::Type(typed) => &*typed.pat,
+            pattern => pattern,
+        };
+        let is_it = matches!(pattern, syn::Pat::Ident(pattern) if pattern.ident == variable);
+        is_it.then(|| local.semi_token.span.end())
+    })
 }
 
-fn last_let<'a>(
+pub(super) fn last_let<'a>(
     statements: &'a [syn::Stmt],
     variable: &str,
 ) -> Option<(&'a syn::Local, &'a syn::PatIdent, &'a syn::Expr)> {

@@ -4,6 +4,7 @@
 use object::{Object, ObjectSymbol};
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, c_int, c_void};
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 
 /// Deeper ones are not named.
@@ -12,24 +13,45 @@ const DEPTH: usize = 256;
 /// evcxr's name for the crate of each cell.
 const CRATE: &str = "ctx::";
 
-/// Names of the functions of cells that are on this thread's stack, innermost first.
-pub fn of_cells() -> Vec<String> {
+/// What is on this thread's stack of cells' code, innermost first.
+#[derive(Default)]
+pub struct Frames {
+    /// The library of the cell that runs, the outermost one, and on a second line the calls in it, as hexadecimal offsets with
+    /// spaces between. The kernel finds the lines.
+    pub calls: String,
+    /// Names of the functions.
+    pub names: Vec<String>,
+}
+
+/// Walks this thread's stack.
+pub fn of_cells() -> Frames {
     let mut stack = [std::ptr::null_mut::<c_void>(); DEPTH];
     // SAFETY: writes at most as many addresses as there is room for.
     let depth = unsafe { libc::backtrace(stack.as_mut_ptr(), DEPTH as c_int) };
     let mut files = HashMap::new();
-    let mut names = Vec::new();
+    let mut frames = Frames::default();
+    let mut calls = Vec::new();
     for &returns_to in &stack[..usize::try_from(depth).unwrap_or(0)] {
         // The call itself: what follows it may be another function.
         let Some((path, at)) = place(returns_to.wrapping_byte_sub(1)) else {
             continue;
         };
+        calls.push((path, at));
         let data = files
             .entry(path)
             .or_insert_with_key(|path| std::fs::read(OsStr::from_bytes(path.to_bytes())).unwrap_or_default());
-        names.extend(name(data, at).filter(|name| !name.contains("evcxr_internal_runtime")));
+        frames
+            .names
+            .extend(name(data, at).filter(|name| !name.contains("evcxr_internal_runtime")));
     }
-    names
+    if let Some(&(library, _)) = calls.last() {
+        frames.calls = format!("{}\n", library.to_string_lossy());
+        for (_, at) in calls.iter().filter(|(path, _)| *path == library) {
+            // Writing to a text does not fail.
+            let _ = write!(frames.calls, "{at:x} ");
+        }
+    }
+    frames
 }
 
 /// The library of a cell that holds an instruction, and the instruction's place in it.

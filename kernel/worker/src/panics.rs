@@ -35,6 +35,7 @@ fn hook(info: &PanicHookInfo<'_>) {
         .map(|text| (*text).to_owned())
         .or_else(|| info.payload().downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "Box<dyn Any>".to_owned());
+    let message = lightcell_events::cpp::without_stack(&message).into_owned();
     let (file, line, column) = match info.location() {
         Some(place) => (
             place.file().to_owned(),
@@ -56,7 +57,9 @@ fn hook(info: &PanicHookInfo<'_>) {
             thread.name().unwrap_or("<unnamed>").to_owned()
         },
     ];
-    fields.extend(frames::of_cells());
+    let frames = frames::of_cells();
+    fields.push(frames.calls);
+    fields.extend(frames.names);
     link::send(Kind::Panic, &encode_fields(&fields));
     if own {
         output::expect_panic_line();

@@ -34,6 +34,7 @@ mod optim;
 mod path;
 mod precision;
 mod preprocessing;
+mod printing;
 mod progress;
 mod readers;
 mod scaler;
