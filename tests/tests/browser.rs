@@ -177,9 +177,8 @@ fn console_cell(code: &str) -> String {
     code.lines().map(str::trim).collect::<Vec<_>>().join(" ") + "\n"
 }
 
-#[test]
-fn nbconvert_shows_rust_in_colour_and_the_run() {
-    let scratch = Scratch::new("html");
+/// The quickstart as nbconvert's page, `quickstart.html`.
+fn nbconvert(scratch: &Scratch) -> String {
     let out = Command::new(python())
         .args(["-m", "nbconvert", "--to", "html", "--output-dir"])
         .arg(&scratch.0)
@@ -187,7 +186,13 @@ fn nbconvert_shows_rust_in_colour_and_the_run() {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let page = std::fs::read_to_string(scratch.0.join("quickstart.html")).unwrap();
+    std::fs::read_to_string(scratch.0.join("quickstart.html")).unwrap()
+}
+
+#[test]
+fn nbconvert_shows_rust_in_colour_and_the_run() {
+    let scratch = Scratch::new("html");
+    let page = nbconvert(&scratch);
     // Classes of pygments' lexer for Rust: a keyword, a string, a number, a type.
     for part in [
         "<span class=\"kd\">let</span>",
@@ -203,13 +208,7 @@ fn nbconvert_shows_rust_in_colour_and_the_run() {
 #[test]
 fn a_page_of_nbconvert_is_printed_as_pdf() {
     let scratch = Scratch::new("pdf");
-    let out = Command::new(python())
-        .args(["-m", "nbconvert", "--to", "html", "--output-dir"])
-        .arg(&scratch.0)
-        .arg(file("../notebooks/quickstart.ipynb"))
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let page = nbconvert(&scratch);
     let print = |page: &str, pdf: &str| {
         let out = Command::new(required("LIGHTCELL_TEST_CHROMIUM"))
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"])
@@ -226,7 +225,6 @@ fn a_page_of_nbconvert_is_printed_as_pdf() {
     let pdf = print("quickstart.html", "quickstart.pdf");
     std::fs::copy(scratch.0.join("quickstart.pdf"), screenshots().join("quickstart.pdf")).unwrap();
     // The same page without its pictures: they are what makes the difference.
-    let page = std::fs::read_to_string(scratch.0.join("quickstart.html")).unwrap();
     let plain: String = page
         .split("<svg")
         .enumerate()
