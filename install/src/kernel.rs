@@ -29,6 +29,7 @@ const KERNEL: Program = Program {
         "kernel/events",
         "magics/line",
         "magics/gpu",
+        "magics/ipynb",
         "magics/plot",
     ],
 };

@@ -5,6 +5,8 @@ use crate::place::{self, Place, Setup};
 use crate::run::read;
 use crate::ui::{self, problem};
 use anyhow::{Context, Result};
+use lightcell_ipynb::lock::{Lock, Versions};
+use lightcell_ipynb::{CellKind, Notebook};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -19,7 +21,7 @@ const MANIFEST: &str = "lightcell-manifest.json";
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Manifest {
     notebook: String,
-    made_with: Versions,
+    made_with: MadeWith,
     files: Vec<Packed>,
 }
 
@@ -31,37 +33,39 @@ struct Packed {
 }
 
 /// What can make a notebook behave differently elsewhere.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-struct Versions {
+#[derive(Debug, PartialEq, Default, Serialize, Deserialize)]
+struct MadeWith {
     lightcell: String,
     rustc: String,
     libtorch: String,
 }
 
-impl Versions {
-    fn of(setup: Option<&Setup>) -> Versions {
-        let rustc = setup.map(|setup| setup.rustc_version.as_str()).unwrap_or_default();
-        Versions {
-            lightcell: env!("CARGO_PKG_VERSION").to_owned(),
-            // `rustc 1.95.0 (5980761 2026-04-14)`
-            rustc: rustc.split_whitespace().nth(1).unwrap_or_default().to_owned(),
-            libtorch: setup.map(|setup| setup.libtorch.version.clone()).unwrap_or_default(),
+/// What is installed here.
+pub fn versions(setup: Option<&Setup>) -> Versions {
+    Versions {
+        lightcell: env!("CARGO_PKG_VERSION").to_owned(),
+        rustc: Versions::of_rustc(setup.map(|setup| setup.rustc_version.as_str()).unwrap_or_default()),
+        libtorch: setup.map(|setup| setup.libtorch.version.clone()).unwrap_or_default(),
+    }
+}
+
+impl From<Versions> for MadeWith {
+    fn from(all: Versions) -> MadeWith {
+        MadeWith {
+            lightcell: all.lightcell,
+            rustc: all.rustc,
+            libtorch: all.libtorch,
         }
     }
+}
 
-    /// What differs here, a line each; what is not known says nothing.
-    fn differences(&self, here: &Versions) -> Vec<String> {
-        let all = [
-            ("Lightcell", &self.lightcell, &here.lightcell),
-            ("rustc", &self.rustc, &here.rustc),
-            ("libtorch", &self.libtorch, &here.libtorch),
-        ];
-        let differ = all
-            .into_iter()
-            .filter(|(_, there, here)| there != here && !there.is_empty() && !here.is_empty());
-        differ
-            .map(|(what, there, here)| format!("made with {what} {there}, here is {here}: numbers may differ a little"))
-            .collect()
+impl From<MadeWith> for Versions {
+    fn from(all: MadeWith) -> Versions {
+        Versions {
+            lightcell: all.lightcell,
+            rustc: all.rustc,
+            libtorch: all.libtorch,
+        }
     }
 }
 
@@ -84,7 +88,7 @@ pub fn pack(notebook: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<E
     let mut archive = zip::ZipWriter::new(file);
     let mut manifest = Manifest {
         notebook: own.to_string_lossy().into_owned(),
-        made_with: Versions::of(Place::find()?.setup().as_ref()),
+        made_with: versions(Place::find()?.setup().as_ref()).into(),
         files: Vec::new(),
     };
     for path in &files {
@@ -106,7 +110,23 @@ pub fn pack(notebook: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<E
     for file in &manifest.files {
         println!("  {} ({} bytes)", file.path, file.bytes);
     }
+    if asks_for_crates(&book) && Lock::of(&book).is_none() {
+        ui::note(
+            "the notebook adds crates and holds no lock: run %lock in it and save it, and all get the same versions",
+        );
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a cell adds a crate.
+fn asks_for_crates(book: &Notebook) -> bool {
+    let code = book.cells().into_iter().filter(|cell| cell.kind == CellKind::Code);
+    let mut lines = code.flat_map(|cell| cell.source.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.any(|line| {
+        [":dep ", "%dep "]
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+    })
 }
 
 /// A file that the user names, seen from the notebook's folder.
@@ -193,9 +213,8 @@ pub fn unpack(archive: &Path, to: Option<PathBuf>) -> Result<ExitCode> {
     }
     println!("✓ {} files in {}", manifest.files.len(), to.display());
     let place = Place::find()?;
-    let here = Versions::of(place.setup().as_ref());
-    manifest
-        .made_with
+    let here = versions(place.setup().as_ref());
+    Versions::from(manifest.made_with)
         .differences(&here)
         .iter()
         .for_each(|line| ui::note(line));
@@ -212,23 +231,10 @@ mod tests {
     use super::*;
     use crate::place::tests::Scratch;
 
-    fn versions(rustc: &str, libtorch: &str) -> Versions {
-        Versions {
-            lightcell: "0.1.0".into(),
-            rustc: rustc.into(),
-            libtorch: libtorch.into(),
-        }
-    }
-
     #[test]
-    fn only_versions_that_differ_are_named() {
-        let there = versions("1.95.0", "2.13.0");
-        assert_eq!(there.differences(&versions("1.95.0", "2.13.0")), [""; 0]);
-        assert_eq!(there.differences(&versions("", "")), [""; 0]);
-        assert_eq!(
-            there.differences(&versions("1.96.0", "2.13.0")),
-            ["made with rustc 1.95.0, here is 1.96.0: numbers may differ a little"]
-        );
+    fn a_notebook_that_adds_crates_is_told_from_others() {
+        let adds = |cell: &str| asks_for_crates(&Notebook::of_cells(&["let a = 1;", cell]));
+        assert!(adds("%dep rand") && adds("use x;\n  :dep rand = \"1\"") && !adds("let b = \"%dep\";"));
     }
 
     #[test]
@@ -268,7 +274,7 @@ mod tests {
         let mut archive = zip::ZipWriter::new(file);
         let manifest = Manifest {
             notebook: "a.ipynb".into(),
-            made_with: Versions::default(),
+            made_with: MadeWith::default(),
             files: vec![Packed {
                 path: "a.ipynb".into(),
                 bytes: 1,

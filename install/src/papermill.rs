@@ -54,5 +54,9 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
         .args(args)
         .env("PYTHONPATH", path)
         .env("JUPYTER_PATH", jupyter::jupyter_path(&setup.kernelspecs));
+    // As Jupyter's server does it: the kernel reads the lock of the notebook, which is the first that is named.
+    if let Some(notebook) = args.iter().find(|arg| arg.ends_with(".ipynb")) {
+        command.env("JPY_SESSION_NAME", std::path::absolute(notebook)?);
+    }
     Err(command.exec()).context("cannot start papermill")
 }

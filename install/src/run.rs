@@ -86,6 +86,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .args(["-c", RUN])
         .args([&out, &out, &folder])
         .env("JUPYTER_PATH", jupyter::jupyter_path(&setup.kernelspecs))
+        // As Jupyter's server does it: the kernel reads the notebook's lock.
+        .env("JPY_SESSION_NAME", &out)
         .status()
         .context("cannot run Python")?;
     match status.code() {

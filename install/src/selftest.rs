@@ -17,6 +17,8 @@ const WITH_TORCH: &str = "LIGHTCELL_TEST_TORCH";
 const KERNEL_TEST: &str = "import jupyter_kernel_test";
 /// The front ends beside JupyterLab, and papermill.
 const FRONT_ENDS: &str = "import notebook, jupyter_console, papermill";
+/// What `%tensorboard` starts, beside the Python that has it.
+const TENSORBOARD: &str = "import tensorboard.main";
 /// What drives the browser.
 const DRIVER: &str = "playwright-core@1.65.1";
 
@@ -29,6 +31,8 @@ struct Found {
     kernel_test: bool,
     /// It has the other front ends, and papermill.
     front_ends: bool,
+    /// It has TensorBoard.
+    tensorboard: bool,
     /// Chromium, and the folder with the npm package that drives it.
     browser: Option<(PathBuf, PathBuf)>,
     /// The folder with the files of MNIST.
@@ -57,6 +61,9 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
         for name in FRONT_END_TESTS {
             skips.push(("Jupyter's console, papermill: they are not installed", Some(name)));
         }
+    }
+    if !found.tensorboard {
+        skips.push(("TensorBoard: it is not installed", Some(TENSORBOARD_TEST)));
     }
     if found.browser.is_none() || !found.front_ends {
         for name in BROWSER_TESTS {
@@ -142,8 +149,14 @@ fn slurm() -> bool {
 }
 /// What needs `FRONT_ENDS`.
 const FRONT_END_TESTS: [&str; 2] = ["jupyter_console_runs_cells_and_trains", "papermill_gives_values"];
+/// What needs `TENSORBOARD`.
+const TENSORBOARD_TEST: &str = "tensorboard_shows_what_a_run_has_logged";
 /// What needs a browser, too.
-const BROWSER_TESTS: [&str; 2] = ["jupyterlab_in_a_browser", "notebook_7_in_a_browser"];
+const BROWSER_TESTS: [&str; 3] = [
+    "jupyterlab_in_a_browser",
+    "notebook_7_in_a_browser",
+    "a_page_of_nbconvert_is_printed_as_pdf",
+];
 
 /// Runs everything; with `full`, installs what is needed, and a skip is a failure.
 pub fn run(full: bool) -> Result<ExitCode> {
@@ -158,6 +171,7 @@ pub fn run(full: bool) -> Result<ExitCode> {
     let found = Found {
         kernel_test: python.as_deref().is_some_and(|python| imports(python, KERNEL_TEST)),
         front_ends: python.as_deref().is_some_and(|python| imports(python, FRONT_ENDS)),
+        tensorboard: python.as_deref().is_some_and(|python| imports(python, TENSORBOARD)),
         browser: browser(&place, full)?,
         mnist: mnist(&place, full)?,
         python,
@@ -362,7 +376,10 @@ fn imports(python: &Path, modules: &str) -> bool {
 fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
     let own = place.join("testenv/bin/python");
     for candidate in [&own, &setup.python] {
-        let complete = !full || imports(candidate, KERNEL_TEST) && imports(candidate, FRONT_ENDS);
+        let complete = !full
+            || [KERNEL_TEST, FRONT_ENDS, TENSORBOARD]
+                .iter()
+                .all(|modules| imports(candidate, modules));
         if complete && imports(candidate, CLIENTS) {
             return Ok(Some(candidate.clone()));
         }
@@ -371,7 +388,7 @@ fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let step = Step::new("clients for the tests");
-    step.bytes(260_000_000);
+    step.bytes(300_000_000);
     let folder = place.join("testenv");
     let python = jupyter::make_environment(&folder, &crate::preflight::python()?)?;
     jupyter::pip_install(
@@ -385,6 +402,9 @@ fn python(place: &Place, setup: &Setup, full: bool) -> Result<Option<PathBuf>> {
             "notebook",
             "jupyter-console",
             "papermill",
+            "tensorboard",
+            // It imports pkg_resources, which later ones lack.
+            "setuptools<81",
         ],
         &folder,
         &step,
@@ -496,6 +516,7 @@ mod tests {
         found.python = Some("/python".into());
         let mut all = vec![Some("jupyter_kernel_test_runs_all_its_tests")];
         all.extend(FRONT_END_TESTS.map(Some));
+        all.push(Some(TENSORBOARD_TEST));
         all.extend(BROWSER_TESTS.map(Some));
         all.push(Some("mnist_reaches_97_percent"));
         assert_eq!(names(&found), all);
@@ -503,8 +524,10 @@ mod tests {
         assert_eq!(names(&found), all[1..]);
         found.front_ends = true;
         assert_eq!(names(&found), all[3..]);
+        found.tensorboard = true;
+        assert_eq!(names(&found), all[4..]);
         found.browser = Some(("/chromium".into(), "/node".into()));
-        assert_eq!(names(&found), all[5..]);
+        assert_eq!(names(&found), all[7..]);
         found.mnist = Some("/data".into());
         assert_eq!(names(&found), []);
         found.sshd = false;

@@ -3,7 +3,7 @@
 use crate::executor::Shared;
 use crate::publish::{self, Parent, Publisher};
 use crate::report::Report;
-use lightcell_gpu::{Panel, Torch};
+use lightcell_gpu::{DeviceInfo, Panel, Snapshot, Torch};
 use lightcell_magics::{Call, nearest};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,8 +68,7 @@ impl Devices {
             return None;
         }
         let seen = lightcell_gpu::snapshot(&ours());
-        let named = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-        let choice = lightcell_gpu::least_used(&lightcell_gpu::visible(&seen, named.as_deref()))?;
+        let choice = lightcell_gpu::least_used(&visible(&seen))?;
         let why = format!("training on {}, {}\n", choice.device, choice.reason);
         Some((choice.device, Some(why)))
     }
@@ -110,8 +109,7 @@ impl Devices {
             .and_then(|index| index.parse::<usize>().ok())
         {
             let seen = lightcell_gpu::snapshot(&[]);
-            let named = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-            let count = lightcell_gpu::visible(&seen, named.as_deref()).len();
+            let count = visible(&seen).len();
             if index >= count {
                 let there = match count {
                     0 => "no CUDA device is seen".to_owned(),
@@ -178,6 +176,11 @@ fn show(json: bool, shared: &Arc<Shared>, parent: &Parent) {
         ),
     };
     shared.publisher.display(media, None, Some(parent));
+}
+
+/// The devices that libtorch is going to see, in its order.
+fn visible(seen: &Snapshot) -> Vec<&DeviceInfo> {
+    lightcell_gpu::visible(seen, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
 }
 
 /// This kernel's processes.

@@ -135,6 +135,8 @@ pub struct Ground {
 pub(crate) struct Executor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ground: Ground,
+    /// What is to be said of the notebook's lock, in the first cell.
+    note: Option<String>,
     /// The warm store; its name is a digest of all sources, so it is asked for once.
     store: std::path::PathBuf,
     pub(crate) engine: Engine,
@@ -205,8 +207,10 @@ fn start(
     tracing::info!("session filled in {:?}", begun.elapsed());
     *shared.adding() = Adding::new(&ground.session.path, &store);
     let stubs = crate::stubs::folder(&ground.home, &ground.rustc).map_err(text)?;
+    let note = crate::notebook::open(&ground);
     let (engine, listener) = engine(shared, &ground, &store).map_err(text)?;
     Ok(Executor {
+        note,
         libraries: libraries::Libraries::new(&ground.session.path, &stubs),
         shared: shared.clone(),
         ground,
@@ -272,6 +276,11 @@ fn failed(count: usize, report: &Report) -> ExecuteReply {
 }
 
 impl Executor {
+    /// The warm store that this kernel began with.
+    pub(crate) fn store(&self) -> &std::path::Path {
+        &self.store
+    }
+
     /// Loads the training library, once. It takes seconds; a cell that can do without it does not wait.
     fn furnish(&mut self) -> anyhow::Result<()> {
         if self.furnished {
@@ -376,6 +385,9 @@ impl Executor {
         }
         if !request.silent {
             shared.publisher.input(&request.code, count, &parent);
+            if let Some(note) = self.note.take() {
+                shared.publisher.stream(false, &note, Some(&parent));
+            }
         }
         self.cells.push((count, request.code.clone()));
         let mut payload = Vec::new();
@@ -475,7 +487,7 @@ impl Executor {
                         let head = variable.unwrap_or_default();
                         Some(publish::text_html(
                             format!("{head}\n\n{text}").trim().to_owned(),
-                            format!("<code>{}</code>{html}", publish::escape(&head)),
+                            format!("<code>{}</code>{html}", lightcell_events::escape(&head)),
                         ))
                     }
                 }

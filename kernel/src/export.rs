@@ -22,7 +22,7 @@ pub fn export(home: &Home, session: &Path, cells: &[&str], to: &Path) -> Result<
     // What the cells were compiled with; cargo takes out what the project does not need.
     let lock = std::fs::read_to_string(session.join("Cargo.lock")).ok();
     let own = std::fs::read_to_string(of.src.join("Cargo.lock")).unwrap_or_default();
-    let lock = lock.map(|lock| crate::lockfile::union(&own, &lock));
+    let lock = lock.map(|lock| lightcell_ipynb::lock::union(&own, &lock));
     let exported = project::export(&notebook, &file, to, &of, lock.as_deref()).map_err(split)?;
     let mut said = format!(
         "{} as a program: cd {} && cargo run --release\n",
@@ -37,8 +37,7 @@ pub fn export(home: &Home, session: &Path, cells: &[&str], to: &Path) -> Result<
 
 /// The notebook's file, as Jupyter's server names it; else what ran.
 fn notebook(cells: &[&str]) -> Result<(PathBuf, Notebook), String> {
-    let named = std::env::var_os("JPY_SESSION_NAME").map(PathBuf::from);
-    if let Some(file) = named.filter(|file| file.is_absolute() && file.is_file()) {
+    if let Some(file) = crate::notebook::file() {
         let text =
             std::fs::read_to_string(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         return Ok((file, Notebook::parse(&text)?));

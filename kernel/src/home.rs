@@ -92,6 +92,7 @@ impl Home {
             &self.setup.libtorch.version,
             &self.setup.libtorch.path.to_string_lossy(),
             &digest(&src.join("magics/fit"))?,
+            &digest(&src.join("magics/gpu"))?,
             &digest(&src.join("magics/pickle"))?,
             &digest(&src.join("magics/torch"))?,
             &digest(&src.join("kernel/cell"))?,

@@ -4,6 +4,7 @@
 //! other crates. Asked for them again it takes the newest, for which neither the warm store nor the cache has anything
 //! compiled. So what cargo resolves is collected, and put back before it builds.
 
+use lightcell_ipynb::lock::{identity, packages, prefer, union};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -11,6 +12,21 @@ use std::path::Path;
 const ALL: &str = ".Cargo.lock.all";
 /// In a session's folder: its Cargo.lock after the last build that succeeded.
 const GOOD: &str = ".Cargo.lock.good";
+/// In a session's folder: the packages of the notebook's lock.
+const LOCKED: &str = ".Cargo.lock.locked";
+
+/// Has these packages, of the notebook's lock, go before what cargo finds newer.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn lock(session: &Path, packages: &str) -> std::io::Result<()> {
+    std::fs::write(session.join(LOCKED), packages)
+}
+
+/// What stands in Cargo.lock since the last build that succeeded.
+pub fn built(session: &Path) -> String {
+    read(session, GOOD)
+}
 
 fn read(session: &Path, file: &str) -> String {
     std::fs::read_to_string(session.join(file)).unwrap_or_default()
@@ -40,37 +56,11 @@ pub fn complete(session: &Path) {
     let good = read(session, GOOD);
     let there: BTreeSet<String> = packages(&now).map(identity).collect();
     if packages(&good).map(identity).any(|package| !there.contains(&package)) {
+        // cargo has just looked at a crate by itself, and may have found a newer one than the notebook's.
+        let all = prefer(&union(&now, &read(session, ALL)), &read(session, LOCKED), &good);
         // Without it cargo resolves anew, as it would have.
-        let _ = std::fs::write(session.join("Cargo.lock"), union(&now, &read(session, ALL)));
+        let _ = std::fs::write(session.join("Cargo.lock"), all);
     }
-}
-
-/// All packages of the first, and those of the second that it lacks.
-pub fn union(first: &str, second: &str) -> String {
-    if first.is_empty() {
-        return second.to_owned();
-    }
-    let there: BTreeSet<String> = packages(first).map(identity).collect();
-    let mut text = first.trim_end().to_owned();
-    for package in packages(second).filter(|package| !there.contains(&identity(package))) {
-        text.push_str("\n\n[[package]]\n");
-        text.push_str(package.trim());
-    }
-    text + "\n"
-}
-
-fn packages(lock: &str) -> impl Iterator<Item = &str> {
-    lock.split("[[package]]").skip(1)
-}
-
-/// Name, version and source.
-fn identity(package: &str) -> String {
-    let is_part = |line: &&str| {
-        ["name = ", "version = ", "source = "]
-            .iter()
-            .any(|part| line.starts_with(part))
-    };
-    package.lines().filter(is_part).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -122,6 +112,18 @@ mod tests {
         let before = now();
         complete(&session);
         assert_eq!(now(), before);
+        // A notebook's lock goes before what cargo found.
+        super::lock(&session, &lock(&[("rand", "0.8.0"), ("either", "0.9.9")])).unwrap();
+        succeeded(&session);
+        put(&[("dummy", "0.0.1"), ("either", "1.0.0")]);
+        complete(&session);
+        let versions = |name: &str| now().matches(&format!("name = \"{name}\"")).count();
+        assert!(
+            now().contains("version = \"0.9.9\"") && versions("either") == 1,
+            "{}",
+            now()
+        );
+        assert!(versions("more") == 1 && versions("rand") == 1, "{}", now());
         std::fs::remove_dir_all(session).unwrap();
     }
 }

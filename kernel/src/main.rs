@@ -22,6 +22,7 @@ mod listener;
 mod lockfile;
 mod magic;
 mod models;
+mod notebook;
 mod now;
 mod places;
 mod prepare;

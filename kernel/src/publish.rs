@@ -176,14 +176,6 @@ pub fn text_html(text: impl Into<String>, html: impl Into<String>) -> Media {
     Media::new(vec![MediaType::Plain(text.into()), MediaType::Html(html.into())])
 }
 
-/// Text as HTML text.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
 /// Plain text.
 pub fn text(text: impl Into<String>) -> Media {
     Media::new(vec![MediaType::Plain(text.into())])

@@ -3,6 +3,7 @@
 use crate::executor::Shared;
 use crate::publish::{self, Parent};
 use crate::report::Report;
+use lightcell_events::escape;
 use lightcell_magics::Call;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -157,7 +158,6 @@ fn shown(folder: &Path, url: &str, host: &str) -> (String, String) {
     let folder = folder.display().to_string();
     let way = format!("ssh -L {port}:localhost:{port} {host}");
     let text = format!("TensorBoard of {folder}: {url} on {host}; from another machine first `{way}`\n");
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let html = format!(
         "<div style=\"font-size:13px\"><a href=\"{url}\" target=\"_blank\">TensorBoard</a> of {} on {}. \
          If the frame stays empty, your browser runs on another machine: <code>{}</code> there.</div>\

@@ -89,6 +89,14 @@ impl Executor {
                 let source = code.clone();
                 self.code(&code, count, &source)
             }
+            "lock" => {
+                if !matches!(text, "" | "clear") {
+                    let message = format!("%lock has no action `{text}`");
+                    return Err(wrong(call, text, message, call.magic().usage, count, cell));
+                }
+                self.lock(text == "clear");
+                Ok(())
+            }
             "opt" => self.opt(call, text, count, cell),
             "time" => self.time(call, count, cell),
             "timeit" => self.timeit(call, count, cell),

@@ -103,6 +103,14 @@ try {
     await front.frames(joined, 3);
     await joined.scrollIntoViewIfNeeded();
     await front.shot('reloaded');
+    step('the panel of devices beside it');
+    const panel = await front.type('%gpu watch');
+    await front.run();
+    await front.frames(panel, 3);
+    await panel.locator('.jp-OutputArea-output svg polyline').first().waitFor({ state: 'attached' });
+    await panel.scrollIntoViewIfNeeded();
+    await front.shot('watching');
+    await front.result('%gpu watch stop', 'the panel stands still');
     await front.stop();
     await joined.locator('.jp-OutputArea-output', { hasText: /stopped: \d/ }).waitFor();
     await front.idle();

@@ -160,6 +160,16 @@ fn jupyter_console_runs_cells_and_trains() {
     {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // The loss in text: its first value, its course, its last value.
+    let course = text
+        .lines()
+        .find(|line| line.starts_with("train_loss ") && line.contains('▁'));
+    let numbers: Vec<f64> = course
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    assert!(numbers.len() == 2 && numbers[1] < numbers[0], "{text}");
 }
 
 /// The simple prompt takes cells of one line.
@@ -167,9 +177,8 @@ fn console_cell(code: &str) -> String {
     code.lines().map(str::trim).collect::<Vec<_>>().join(" ") + "\n"
 }
 
-#[test]
-fn nbconvert_shows_rust_in_colour_and_the_run() {
-    let scratch = Scratch::new("html");
+/// The quickstart as nbconvert's page, `quickstart.html`.
+fn nbconvert(scratch: &Scratch) -> String {
     let out = Command::new(python())
         .args(["-m", "nbconvert", "--to", "html", "--output-dir"])
         .arg(&scratch.0)
@@ -177,7 +186,13 @@ fn nbconvert_shows_rust_in_colour_and_the_run() {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let page = std::fs::read_to_string(scratch.0.join("quickstart.html")).unwrap();
+    std::fs::read_to_string(scratch.0.join("quickstart.html")).unwrap()
+}
+
+#[test]
+fn nbconvert_shows_rust_in_colour_and_the_run() {
+    let scratch = Scratch::new("html");
+    let page = nbconvert(&scratch);
     // Classes of pygments' lexer for Rust: a keyword, a string, a number, a type.
     for part in [
         "<span class=\"kd\">let</span>",
@@ -188,4 +203,42 @@ fn nbconvert_shows_rust_in_colour_and_the_run() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+}
+
+#[test]
+fn a_page_of_nbconvert_is_printed_as_pdf() {
+    let scratch = Scratch::new("pdf");
+    let page = nbconvert(&scratch);
+    let print = |page: &str, pdf: &str| {
+        let out = Command::new(required("LIGHTCELL_TEST_CHROMIUM"))
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"])
+            // What the page would like to fetch is not there.
+            .arg("--host-resolver-rules=MAP * ~NOTFOUND")
+            .arg(format!("--user-data-dir={}", scratch.0.join("profile").display()))
+            .arg(format!("--print-to-pdf={}", scratch.0.join(pdf).display()))
+            .arg(scratch.0.join(page))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        std::fs::read(scratch.0.join(pdf)).unwrap_or_else(|error| panic!("{error}: {said}"))
+    };
+    let pdf = print("quickstart.html", "quickstart.pdf");
+    std::fs::copy(scratch.0.join("quickstart.pdf"), screenshots().join("quickstart.pdf")).unwrap();
+    // The same page without its pictures: they are what makes the difference.
+    let plain: String = page
+        .split("<svg")
+        .enumerate()
+        .map(|(at, part)| {
+            if at == 0 {
+                part
+            } else {
+                part.split_once("</svg>").map_or("", |(_, rest)| rest)
+            }
+        })
+        .collect();
+    assert_ne!(plain, page);
+    std::fs::write(scratch.0.join("plain.html"), plain).unwrap();
+    let plain = print("plain.html", "plain.pdf");
+    assert!(pdf.starts_with(b"%PDF-") && plain.starts_with(b"%PDF-"));
+    assert!(pdf.len() > plain.len() + 3_000, "{} {}", pdf.len(), plain.len());
 }

@@ -266,6 +266,38 @@ fn committed_notebooks_hold_their_outputs_and_are_short() {
     }
 }
 
+/// GitHub and VS Code run no script and draw no SVG of their own: beside each SVG stand PNG and text.
+#[test]
+fn every_committed_output_can_be_shown_without_script_and_without_svg() {
+    let folder = std::fs::read_dir(file("../notebooks")).unwrap().flatten();
+    let books = folder
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "ipynb"));
+    let mut pictures = 0;
+    for path in books {
+        let notebook: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for output in outputs(&notebook) {
+            let of = |text: &str| format!("{}: {}", path.display(), text.chars().take(300).collect::<String>());
+            let text = output.to_string();
+            assert!(text.len() < 100_000, "{} bytes in {}", text.len(), of(&text));
+            assert!(
+                !text.contains("<script") && !text.contains("javascript"),
+                "{}",
+                of(&text)
+            );
+            let Some(data) = output["data"].as_object() else {
+                continue;
+            };
+            assert!(data.contains_key("text/plain"), "{}", of(&text));
+            if data.contains_key("image/svg+xml") {
+                pictures += 1;
+                assert!(data.contains_key("image/png"), "{}", of(&text));
+            }
+        }
+    }
+    assert!(pictures > 20, "{pictures}");
+}
+
 #[test]
 fn the_blocks_of_the_readme_run() {
     let text = std::fs::read_to_string(file("../README.md")).unwrap();

@@ -254,3 +254,76 @@ fn export_from_within_takes_what_ran() {
         error.evalue()
     );
 }
+
+/// A crate's version in a notebook's metadata, and in what its cells have shown.
+fn versions_of(krate: &str, notebook: &Value) -> (Option<String>, Option<String>) {
+    let lock = notebook["metadata"]["lightcell"]["lock"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let lines: Vec<&str> = lock.filter_map(Value::as_str).collect();
+    let at = lines.iter().position(|line| *line == format!("name = \"{krate}\""));
+    let locked = at.map(|at| {
+        lines[at + 1]
+            .trim_start_matches("version = ")
+            .trim_matches('"')
+            .to_owned()
+    });
+    let shown = texts(notebook);
+    let mut shown = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix(&format!("  {krate} ")));
+    (locked, shown.next().map(str::to_owned))
+}
+
+#[test]
+fn a_notebook_carries_the_versions_it_was_made_with() {
+    let scratch = Scratch::new("lock");
+    let first = notebook(&[("%dep fastrand = \"=2.2.0\"", &[]), ("%lock", &[])]);
+    std::fs::write(scratch.0.join("a.ipynb"), first.to_string()).unwrap();
+    let out = lightcell(&scratch.0, &["run", "a.ipynb", "-o", "b.ipynb"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let mut book = read(&scratch.0.join("b.ipynb"));
+    assert_eq!(versions_of("fastrand", &book), (None, Some("2.2.0".into())), "{book}");
+
+    // Cleaned for git it keeps the lock, in its metadata.
+    let out = lightcell(&scratch.0, &["clean", "b.ipynb"]);
+    assert!(out.status.success(), "{}", said(&out));
+    book = read(&scratch.0.join("b.ipynb"));
+    assert_eq!(versions_of("fastrand", &book), (Some("2.2.0".into()), None));
+
+    // Elsewhere, with another rustc: a kernel for it says so, and takes the crate's version though there are newer ones.
+    book["metadata"]["lightcell"]["rustc"] = json!("1.90.0");
+    let text = book.to_string().replace("=2.2.0", "2");
+    assert_ne!(text, book.to_string());
+    std::fs::write(scratch.0.join("b.ipynb"), text).unwrap();
+    let out = lightcell(&scratch.0, &["run", "b.ipynb", "-o", "c.ipynb"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let book = read(&scratch.0.join("c.ipynb"));
+    assert_eq!(versions_of("fastrand", &book).1.as_deref(), Some("2.2.0"), "{book}");
+    let note = "note: the notebook was made with rustc 1.90.0, here is ";
+    assert!(texts(&book).starts_with(note), "{}", texts(&book));
+
+    // So does the program that is made of it.
+    let out = lightcell(&scratch.0, &["export", "b.ipynb", "program"]);
+    assert!(
+        out.status.success() && said(&out).contains("made with rustc 1.90.0"),
+        "{}",
+        said(&out)
+    );
+    let lock = std::fs::read_to_string(scratch.0.join("program/Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"fastrand\"\nversion = \"2.2.0\""));
+
+    // `%lock clear` goes before the metadata: the next kernel takes the newest.
+    let clear = read(&scratch.0.join("b.ipynb"))
+        .to_string()
+        .replace("\"%lock\"", "\"%lock clear\"");
+    std::fs::write(scratch.0.join("d.ipynb"), clear).unwrap();
+    let out = lightcell(&scratch.0, &["run", "d.ipynb", "-o", "e.ipynb"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let out = lightcell(&scratch.0, &["clean", "e.ipynb"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let book = read(&scratch.0.join("e.ipynb"));
+    assert_eq!(versions_of("fastrand", &book), (None, None));
+    assert!(book["metadata"]["lightcell"]["rustc"].is_string(), "{book}");
+}

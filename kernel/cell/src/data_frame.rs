@@ -12,7 +12,7 @@
 //! └───────┴──────┘
 //! ```
 
-use crate::table::escape;
+use lightcell_events::escape;
 
 /// The HTML of a frame; `None` when the text is none.
 pub fn table(text: &str) -> Option<String> {

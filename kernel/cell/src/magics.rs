@@ -193,7 +193,7 @@ pub fn whos(rows: &[(&str, &str, String, usize)]) {
         println!("no variables");
         return;
     }
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    use lightcell_events::escape;
     let width = |cell: fn(&(&str, &str, String, usize)) -> usize| rows.iter().map(cell).max().unwrap_or(0);
     let (name, kind) = (
         width(|row| row.0.chars().count()).max(4),

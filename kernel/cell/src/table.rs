@@ -4,6 +4,7 @@
 //! Both work on what `{:?}` writes, so that they hold for any type, without a trait to derive.
 
 use crate::Rich;
+use lightcell_events::escape;
 use std::fmt::{Debug, Write};
 
 /// How much of a value is shown, in bytes.
@@ -187,10 +188,6 @@ fn table(text: &str, all: bool, count: usize, counted: bool) -> Option<String> {
         if count == 1 { "" } else { "s" },
         if columns == 1 { "" } else { "s" },
     ))
-}
-
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A count with commas between thousands.

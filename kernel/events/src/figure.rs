@@ -196,9 +196,12 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A line of block characters.
-fn sparkline(values: &[f64]) -> String {
+/// A line of block characters, of finite values; at most 40.
+pub fn sparkline(values: &[f64]) -> String {
     const WIDTH: usize = 40;
+    if values.is_empty() {
+        return String::new();
+    }
     let (low, high) = range(values.iter().copied());
     let span = if high > low { high - low } else { 1.0 };
     let count = values.len().min(WIDTH);

@@ -15,3 +15,15 @@ pub mod run;
 /// The value that comes with the stop signal when it is no user who stops a run: the kernel ends soon, and what is to be
 /// kept should be written.
 pub const LEAVE: i32 = 2;
+
+/// Text as HTML shows it, also between quotation marks.
+///
+/// ```
+/// assert_eq!(lightcell_events::escape("a < \"b\""), "a &lt; &quot;b&quot;");
+/// ```
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,7 +1,8 @@
 //! The load of a machine over the last minute, for a panel that stays and for the line of a run.
 
-use crate::view::{escape, gib};
+use crate::view::gib;
 use crate::{DeviceInfo, Snapshot};
+use lightcell_events::escape;
 use std::collections::VecDeque;
 use std::fmt::Write;
 

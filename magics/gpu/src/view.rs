@@ -1,6 +1,7 @@
 //! A snapshot in words, as HTML and as JSON.
 
 use crate::{DeviceInfo, Snapshot, Torch};
+use lightcell_events::escape;
 use std::fmt::Write;
 
 const HEAD: [&str; 6] = ["device", "name", "memory", "use", "power", "temp"];
@@ -189,10 +190,6 @@ pub(crate) fn gib(bytes: u64) -> String {
     } else {
         format!("{gib:.1} GiB")
     }
-}
-
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -6,12 +6,9 @@ use lightcell_magics::Call;
 pub fn dependency(call: &Call) -> String {
     let text = call.arguments.first().map(String::as_str).unwrap_or_default();
     // As in Cargo.toml, or `name@1.0` as for `cargo add`.
-    let (name, version) = match text.split_once('=') {
+    let (name, version) = match text.split_once(['=', '@']) {
         Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
-        None => match text.split_once('@') {
-            Some((name, version)) => (name, Some(version)),
-            None => (text, None),
-        },
+        None => (text, None),
     };
     if version.is_some_and(|version| version.starts_with('{')) {
         return format!(":dep {text}\n");
@@ -51,6 +48,7 @@ mod tests {
         for (cell, dep) in [
             ("%dep rand", ":dep rand = { version = \"*\" }\n"),
             ("%dep rand@0.9", ":dep rand = { version = \"0.9\" }\n"),
+            ("%dep rand@=0.9.1", ":dep rand = { version = \"=0.9.1\" }\n"),
             ("%dep rand=0.9", ":dep rand = { version = \"0.9\" }\n"),
             ("%dep rand = \"0.9\"", ":dep rand = { version = \"0.9\" }\n"),
             (

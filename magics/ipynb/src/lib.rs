@@ -9,6 +9,7 @@
 //! ```
 
 mod dependency;
+pub mod lock;
 mod notebook;
 pub mod parameters;
 pub mod program;

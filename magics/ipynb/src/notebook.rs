@@ -1,5 +1,6 @@
 //! The notebook format, as far as it is needed here; what is not known stays as it is.
 
+use crate::lock::Lock;
 use serde_json::{Value, json};
 
 /// A notebook of format 4.
@@ -98,8 +99,11 @@ impl Notebook {
             .collect()
     }
 
-    /// Takes away outputs and what notes when and how often cells ran.
+    /// Takes away outputs and what notes when and how often cells ran. A lock in an output goes into the metadata.
     pub fn clean(&mut self) {
+        if let Some(lock) = Lock::of(self) {
+            lock.keep(self);
+        }
         for cell in self.value["cells"].as_array_mut().into_iter().flatten() {
             let keep = tags(cell).iter().any(|tag| tag == KEEP);
             if cell["cell_type"] == "code" {

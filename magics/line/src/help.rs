@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn names_flags_and_values_are_completed() {
-        assert_eq!(matches("%l"), ["%load", "%lr_find", "%lsmagic"]);
+        assert_eq!(matches("%l"), ["%load", "%lock", "%lr_find", "%lsmagic"]);
         assert_eq!(
             matches("%fit Net data --early-stopping val_acc --mode m"),
             ["min", "max"]

@@ -231,6 +231,16 @@ pub const TABLE: &[Magic] = &[
         arguments: &[],
         flags: &[],
     },
+    Magic {
+        name: "lock",
+        summary: "note the versions of crates, rustc and libtorch in the notebook",
+        usage: "%lock [clear]",
+        about: "The crates that cells of this kernel have added, with what these need, and the versions of rustc, libtorch and Lightcell, as an output of the cell; save the notebook then. A kernel that is started for the notebook takes these versions of the crates (a cell that asks for another one gets it), and says in its first cell which of the others differ. Run it again after a change; clear notes no crates, so that the next kernel takes the newest that cells allow.",
+        side: Side::Worker,
+        takes: Takes::Line,
+        arguments: &[],
+        flags: &[],
+    },
     models::LR_FIND,
     Magic {
         name: "lsmagic",

@@ -102,7 +102,7 @@ impl<'a> Picture<'a> {
             );
         }
         // For screen readers, and so that the picture shrinks with its column. Pixels lie below what is drawn.
-        let label = crate::view::escape(self.figure.text().lines().next().unwrap_or_default()).replace('"', "&quot;");
+        let label = lightcell_events::escape(self.figure.text().lines().next().unwrap_or_default());
         let svg = svg.replacen(
             "<svg ",
             &format!("<svg role=\"img\" aria-label=\"{label}\" style=\"max-width:100%\" "),

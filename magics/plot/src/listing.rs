@@ -1,7 +1,8 @@
 //! Several runs as a table: what they were made with, and what came of them.
 
 use crate::record::RunRecord;
-use crate::view::{duration, escape, html_table_of, in_columns};
+use crate::view::{duration, html_table_of, in_columns};
+use lightcell_events::escape;
 use lightcell_events::run::Status;
 
 /// An order of runs: by the last value of a metric.
@@ -103,7 +104,7 @@ pub fn listing(runs: &[Listed], sort: Option<Sort>) -> Result<(String, String), 
         match links[row].filter(|_| column == last) {
             // Quotes and spaces as a link has them; what else a path may hold, browsers take.
             Some(link) => {
-                let link = escape(link).replace('"', "%22").replace(' ', "%20");
+                let link = escape(&link.replace('"', "%22").replace(' ', "%20"));
                 format!("<a href=\"{link}\">{}</a>", escape(text))
             }
             None => escape(text),

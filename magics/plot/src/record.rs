@@ -9,6 +9,11 @@ const DRAWN: usize = 320;
 const DRAWN_SMALL: usize = 60;
 /// So many small charts stand below that of the losses.
 const PANELS: usize = 3;
+/// From so many step losses on they are drawn pale, with their smoothed course on top, which has at most so many points.
+const SMOOTHED: usize = 60;
+const DRAWN_SMOOTH: usize = 100;
+/// The smoothed course is the mean over this part of the run so far, around each point.
+const WINDOW: usize = 30;
 /// So many step losses are kept; then every other one goes.
 const KEPT: usize = 50_000;
 
@@ -31,6 +36,10 @@ pub struct RunRecord {
     /// The optimizer's steps so far.
     step: u64,
     steps: Vec<(f64, f64)>,
+    /// The name of the loss in them.
+    step_name: String,
+    /// Their smoothed course, of a run whose steps are thinned out already.
+    smoothed: Vec<(f64, f64)>,
     /// Every so many step events one is kept.
     stride: usize,
     seen: usize,
@@ -102,9 +111,12 @@ impl RunRecord {
             } => {
                 self.step = *step;
                 if *stage == Stage::Train
-                    && let Some(loss) = metrics.iter().find(|(name, _)| is_loss(name)).map(|(_, value)| *value)
+                    && let Some((name, loss)) = metrics.iter().find(|(name, _)| is_loss(name))
                 {
-                    self.step_loss(*epoch as f64 + *batch as f64 / (*batches).max(1) as f64, loss);
+                    if self.step_name != *name {
+                        self.step_name.clone_from(name);
+                    }
+                    self.step_loss(*epoch as f64 + *batch as f64 / (*batches).max(1) as f64, *loss);
                 }
                 self.current = Some(Current {
                     stage: *stage,
@@ -166,7 +178,26 @@ impl RunRecord {
 
     /// Keeps of the steps what is drawn: for a run that is over.
     pub fn compact(&mut self) {
+        self.smoothed = self.smooth();
         self.steps = thin(&self.steps);
+    }
+
+    /// The losses of the steps without their noise; empty when they are few.
+    fn smooth(&self) -> Vec<(f64, f64)> {
+        match self.smoothed.is_empty() {
+            true if self.steps.len() > SMOOTHED => smooth(&self.steps),
+            _ => self.smoothed.clone(),
+        }
+    }
+
+    /// The losses of the steps as they are drawn, in words: a line of blocks, the first and the last.
+    pub(crate) fn sparkline(&self) -> Option<String> {
+        let smooth = self.smooth();
+        let points = if smooth.is_empty() { &self.steps } else { &smooth };
+        let values: Vec<f64> = points.iter().map(|point| point.1).collect();
+        let (first, last) = (values.first()?, values.last()?);
+        let line = lightcell_events::figure::sparkline(&values);
+        (values.len() > 1).then(|| format!("{} {first:.4} {line} {last:.4}", self.step_name))
     }
 
     /// The device on which it trains, `cpu` or `cuda:0`.
@@ -237,23 +268,37 @@ impl RunRecord {
                 points: thin(&self.steps),
             });
         }
+        let smooth = self.smooth();
+        if !smooth.is_empty() && !names.contains(&self.step_name.as_str()) {
+            curves.push(Curve {
+                name: self.step_name.clone(),
+                tone: Tone::Train,
+                points: smooth.clone(),
+            });
+        }
         for name in &names {
             let tone = match name {
                 name if name.starts_with("val") => Tone::Validation,
                 name if is_loss(name) => Tone::Train,
                 _ => Tone::Other,
             };
+            // The means of the epochs, which the table has, would be the same line with corners.
+            let points = match *name == self.step_name && !smooth.is_empty() {
+                true => smooth.clone(),
+                false => thin(&self.points(name)),
+            };
             curves.push(Curve {
                 name: (*name).to_owned(),
                 tone,
-                points: thin(&self.points(name)),
+                points,
             });
         }
         if names.is_empty()
+            && smooth.is_empty()
             && let Some(first) = curves.first_mut()
         {
             // The first epoch is not over.
-            first.name = "train_loss".to_owned();
+            first.name.clone_from(&self.step_name);
         }
         let mark = self.best().filter(|_| self.epochs.len() > 1).and_then(|index| {
             let epoch = &self.epochs[index];
@@ -347,6 +392,26 @@ fn thin_to(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     thinned
 }
 
+/// The course of noisy points: at each of at most [`DRAWN_SMOOTH`] places the mean of those around it.
+fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut sums = vec![0.0];
+    for (_, y) in points {
+        sums.push(sums[sums.len() - 1] + y);
+    }
+    let last = points.len() - 1;
+    let half = (points.len() / WINDOW / 2).max(2);
+    let places = DRAWN_SMOOTH.min(points.len());
+    let at = |place: usize| {
+        let index = place * last / (places - 1);
+        // At the beginning as far to the one side as to the other, or a curve that falls would begin too low; at the end what is
+        // there, or it would jump with each step.
+        let reach = half.min(index);
+        let (from, to) = (index - reach, (index + reach).min(last) + 1);
+        (points[index].0, (sums[to] - sums[from]) / (to - from) as f64)
+    };
+    (0..places).map(at).collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -418,6 +483,45 @@ pub(crate) mod tests {
         let record = run(10, 10);
         assert_eq!(record.best(), Some(5));
         assert_eq!(record.chart().mark.map(|(x, _)| x), Some(6.0));
+    }
+
+    #[test]
+    fn many_steps_are_smoothed_over_their_pale_line() {
+        let curves = |record: &RunRecord| {
+            let curves = record.chart().curves.into_iter();
+            curves
+                .map(|curve| (curve.name, curve.tone, curve.points))
+                .collect::<Vec<_>>()
+        };
+        // Few steps: their line, and the means of the epochs.
+        let few = curves(&run(3, 3));
+        assert_eq!((few[0].1, few[0].2.len()), (Tone::Step, 30));
+        assert_eq!((few[1].1, few[1].2.len()), (Tone::Train, 3));
+        let mut record = run(20, 20);
+        for (at, point) in record.steps.iter_mut().enumerate() {
+            point.1 = 1.0 - at as f64 / 1000.0 + if at % 2 == 0 { 0.3 } else { -0.3 };
+        }
+        let many = curves(&record);
+        assert_eq!(
+            many.iter().map(|curve| curve.1).collect::<Vec<_>>(),
+            [Tone::Step, Tone::Train, Tone::Validation]
+        );
+        assert_eq!(
+            (many[0].2.len(), many[1].0.as_str(), many[1].2.len()),
+            (200, "train_loss", 100)
+        );
+        for (x, y) in &many[1].2[4..96] {
+            let trend = 1.0 - (x * 10.0 - 1.0) / 1000.0;
+            assert!((y - trend).abs() < 0.07, "{x} {y} {trend}");
+        }
+        // A run that is over keeps its course though its steps are thinned out; in the first epoch there are only steps.
+        record.compact();
+        assert_eq!(curves(&record)[1], many[1]);
+        record.epochs.clear();
+        assert_eq!(
+            curves(&record).into_iter().map(|curve| curve.0).collect::<Vec<_>>(),
+            ["", "train_loss"]
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What is done with a model outside of a run, in words and as HTML: validation, test, prediction, the searches of the tuner.
 
 use crate::chart::{Chart, Curve, Tone};
-use crate::view::{duration, escape, in_columns, thousands};
+use crate::view::{duration, in_columns, thousands};
+use lightcell_events::escape;
 use lightcell_events::run::{Metrics, RunEvent, Status, Task};
 use std::fmt::Write;
 

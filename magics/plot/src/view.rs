@@ -1,6 +1,7 @@
 //! A run in words and as HTML.
 
 use crate::record::{Current, Epoch, RunRecord};
+use lightcell_events::escape;
 use lightcell_events::run::{Level, Stage, Status};
 use std::fmt::Write;
 
@@ -13,6 +14,9 @@ impl RunRecord {
         let mut text = format!("{}\n{}\n", self.headline(), self.progress_line());
         if let Some(load) = self.load() {
             let _ = writeln!(text, "{load}");
+        }
+        if let Some(line) = self.sparkline() {
+            let _ = writeln!(text, "{line}");
         }
         if let Some(table) = self.table() {
             text.push_str(&in_columns(&table, |cell, width| format!("{cell:>width$}")));
@@ -274,10 +278,6 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,6 +303,7 @@ mod tests {
             record.text(),
             "Mlp on cpu · 9,610 parameters\n\
              [████████████············] epoch 2/4 · batch 10/10 · 123 it/s · 1.0 s left · train_loss 0.6667\n\
+             train_loss 1.8182 █▇▆▆▅▅▄▄▃▃▃▂▂▂▂▂▁▁▁▁ 0.6667\n\
              epoch  train_loss  val_acc  val_loss   time\n    1      1.0000   0.6333    1.1000  0.5 s\n  ★ 2      0.6667   0.7556    0.7333  0.5 s\n"
         );
         record.set_load(Some("CPU 50 % · memory 1 GiB / 2 GiB".into()));
@@ -352,7 +353,7 @@ mod tests {
     #[test]
     fn a_long_run_lists_first_best_and_last() {
         let text = run(300, 300).text();
-        let rows: Vec<_> = text.lines().skip(3).collect();
+        let rows: Vec<_> = text.lines().skip(4).collect();
         assert!(rows.len() <= ROWS + 2, "{text}");
         assert!(
             rows[0].trim().starts_with("1 ")
