@@ -121,7 +121,7 @@ impl Slurm {
              SlurmdSpoolDir={d}/spool.%n\nSlurmctldPidFile={d}/slurmctld.pid\nSlurmdPidFile={d}/slurmd.%n.pid\n\
              SlurmctldLogFile={d}/log/slurmctld.log\nSlurmdLogFile={d}/log/slurmd.%n.log\nProctrackType=proctrack/linuxproc\n\
              TaskPlugin=task/none\nJobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\n\
-             JobCompType=jobcomp/none\nMpiDefault=none\nSelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\n\
+             JobCompType=jobcomp/none\nMpiDefault=none\nSelectType=select/cons_tres\nSelectTypeParameters=CR_CPU_Memory\nDefMemPerCPU=512\n\
              SchedulerType=sched/backfill\nSchedulerParameters=bf_interval=1\nReturnToService=2\n\
              SlurmdParameters=config_overrides\nSwitchType=switch/none\nKillWait=5\nInactiveLimit=0\nMinJobAge=30\n\
              MailProg=/bin/true\nPlugStackConfig=/dev/null\n\
