@@ -8,6 +8,9 @@ import shutil
 import sys
 import time
 
+# jsonschema checks internationalised addresses by a grammar that it compiles when it is imported, 2.5 s; see execute.py.
+sys.modules.setdefault("rfc3987_syntax", None)
+
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError

@@ -13,6 +13,7 @@ mod engine;
 mod executor;
 mod export;
 mod figures;
+mod generated;
 mod graph;
 mod history;
 mod home;

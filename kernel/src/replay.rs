@@ -238,6 +238,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     if kind != Some("build") || !wraps || !session.join("Cargo.toml").is_file() {
         return become_it(command);
     }
+    crate::generated::thin(&session);
     let file = session.join(RECIPE);
     if let Some(recipe) = read(&file)
         && stamp(&session, args, &own) == Some(recipe.stamp)

@@ -125,6 +125,7 @@ mod data_frame;
 mod figure;
 pub mod magics;
 mod rich;
+pub mod store;
 mod table;
 
 pub use figure::Figure;

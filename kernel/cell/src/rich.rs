@@ -72,8 +72,9 @@ impl Rich {
     }
 }
 
-fn rich<T: Debug + 'static>(value: &T) -> Rich {
-    let value_any = value as &dyn Any;
+// Not generic, as `show`.
+#[inline(never)]
+fn rich(value: &dyn Debug, value_any: &dyn Any) -> Rich {
     if let Some(rich) = value_any.downcast_ref::<Rich>() {
         return rich.clone();
     }
@@ -83,20 +84,25 @@ fn rich<T: Debug + 'static>(value: &T) -> Rich {
     }
 }
 
+#[inline(never)]
+fn emit_rich(value: &dyn Debug, value_any: &dyn Any, kind: DisplayKind, id: &str) {
+    rich(value, value_any).emit(kind, id);
+}
+
 /// Shows a value now, in order with what is printed. A [`Rich`] is shown in its media types, a list of structs as a table,
 /// anything else as `{:?}`; a long one is cut, and says how long it is.
 pub fn display<T: Debug + 'static>(value: &T) {
-    rich(value).emit(DisplayKind::Display, "");
+    emit_rich(value, value, DisplayKind::Display, "");
 }
 
 /// Shows a value under a name, so that [`update_display`] can change it in place.
 pub fn display_as<T: Debug + 'static>(id: &str, value: &T) {
-    rich(value).emit(DisplayKind::Display, id);
+    emit_rich(value, value, DisplayKind::Display, id);
 }
 
 /// Changes the output that [`display_as`] made under this name, wherever it stands in the notebook.
 pub fn update_display<T: Debug + 'static>(id: &str, value: &T) {
-    rich(value).emit(DisplayKind::Update, id);
+    emit_rich(value, value, DisplayKind::Update, id);
 }
 
 /// Removes what the cell has shown so far; with `wait`, only when the next output comes, so that nothing flickers.
@@ -114,14 +120,15 @@ pub trait Show {
 impl<T: Debug + ?Sized> Show for T {
     fn evcxr_display(&self) {
         if std::any::type_name::<T>() != "()" {
-            show(&crate::table::of(self));
+            show(&self);
         }
     }
 }
 
-// Not generic: compiled once.
-fn show(rich: &Rich) {
-    rich.emit(DisplayKind::Result, "");
+// Not generic: compiled once, and not again in each cell.
+#[inline(never)]
+fn show(value: &dyn Debug) {
+    crate::table::of(value).emit(DisplayKind::Result, "");
 }
 
 #[cfg(test)]
@@ -144,8 +151,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_shown_as_debug_and_rich_as_itself() {
-        assert_eq!(rich(&Some(1)), Rich::new("text/plain", "Some(1)"));
+        assert_eq!(rich(&Some(1), &Some(1)), Rich::new("text/plain", "Some(1)"));
         let html = Rich::html("<b>x</b>").and_text("x");
-        assert_eq!(rich(&html), html);
+        assert_eq!(rich(&html, &html), html);
     }
 }
