@@ -177,7 +177,7 @@ fn small_and_brief(jupyter: &Path, slurm: &Slurm) -> Kernel {
     let gpu = brief.ok("%gpu");
     let shown = gpu.all("display_data")[0]["data"]["text/plain"].to_string();
     assert!(
-        shown.contains(", 1 cores") && shown.contains(" free of 1 GiB"),
+        shown.contains(", 1 cores") && shown.contains(" free of 1.0 GiB"),
         "{shown}"
     );
     // libtorch and CUDA go by these: neither asks Slurm.

@@ -70,11 +70,7 @@ pub fn asked(job: &str) -> Option<String> {
 /// Mebibytes on each node of a job, as far as Slurm counts them: `TRES=cpu=1,mem=1G,node=1`. Newer ones show first what was
 /// asked for, then what was given.
 fn memory(said: &str) -> Option<u64> {
-    let given = said
-        .split_whitespace()
-        .filter_map(|word| word.split_once("TRES="))
-        .last()?
-        .1;
+    let given = said.rsplit_once("TRES=")?.1.split_whitespace().next()?;
     let of = |name: &str| {
         given
             .split(',')
