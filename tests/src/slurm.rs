@@ -132,7 +132,9 @@ impl Slurm {
         std::fs::write(self.config(), text).expect("a configuration");
         // Devices that only Slurm takes for some.
         for device in ["gpu0", "gpu1"] {
-            std::fs::write(self.dir().join(device), "").expect("a file");
+            let node = self.dir().join(device);
+            let made = Command::new("mknod").arg(node).args(["c", "1", "3"]).status();
+            assert!(made.expect("it runs").success(), "a device");
         }
         let devices = format!("AutoDetect=off\nNodeName=n1,n2 Name=gpu File={d}/gpu[0-1]\n");
         std::fs::write(self.dir().join("gres.conf"), devices).expect("a configuration");
