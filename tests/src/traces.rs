@@ -155,16 +155,20 @@ impl Chain {
     }
 }
 
+/// What a process has open, as /proc writes it.
+fn descriptors(pid: i32) -> Vec<String> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("its descriptors")
+        .flatten();
+    fds.filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
+        .collect()
+}
+
 /// The folder of a kernel's sockets, as its process holds them.
 pub fn sockets_of(kernel: i32) -> PathBuf {
     // As it sees them: a namespace has its own.
     let unix = std::fs::read_to_string(format!("/proc/{kernel}/net/unix")).unwrap_or_default();
-    let fds = std::fs::read_dir(format!("/proc/{kernel}/fd"))
-        .expect("its descriptors")
-        .flatten();
-    let held: Vec<String> = fds
-        .filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
-        .collect();
+    let held = descriptors(kernel);
     let socket = unix.lines().find_map(|line| {
         let mut fields = line.split_whitespace().skip(6);
         let (inode, path) = (fields.next()?, fields.next()?);
@@ -175,12 +179,7 @@ pub fn sockets_of(kernel: i32) -> PathBuf {
 
 /// The TCP addresses on which a process listens, as /proc writes them.
 pub fn listens(pid: i32) -> Vec<String> {
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("its descriptors")
-        .flatten();
-    let held: Vec<String> = fds
-        .filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
-        .collect();
+    let held = descriptors(pid);
     let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")));
     let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
     let ours = lines.filter_map(|line| {
