@@ -37,7 +37,7 @@ const KERNEL: Program = Program {
 const REMOTE: Program = Program {
     package: "lightcell-remote",
     stamp: ".remote-stamp",
-    parts: &["Cargo.toml", "Cargo.lock", "install/remote"],
+    parts: &["Cargo.toml", "Cargo.lock", "install/remote", "kernel/events"],
 };
 
 /// Builds the kernel and the program that stands between it and a front end elsewhere, as far as they are not there for

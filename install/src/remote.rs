@@ -74,7 +74,13 @@ pub fn run(action: Action) -> Result<ExitCode> {
     match action {
         Action::Add(add) => self::add(add),
         Action::List => list(),
-        Action::Check { name } => check(&find(&name)?),
+        Action::Check { name } => {
+            let remote = find(&name)?;
+            match check(&remote)? == ExitCode::SUCCESS {
+                true => parts(&remote),
+                false => Ok(ExitCode::FAILURE),
+            }
+        }
         Action::Kept { name } => ask(&find(&name)?, &["kept", &name]),
         Action::End { name, id } => {
             let words = ["end", &name].into_iter().chain(id.as_deref());
@@ -335,6 +341,25 @@ fn check(remote: &Remote) -> Result<ExitCode> {
     }
     let good = child.wait()?.success();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `doctor` says there. A kernel starts without some parts, and says in its cells what is missing.
+fn parts(remote: &Remote) -> Result<ExitCode> {
+    match host::look(&remote.target)? {
+        host::Found::Ready => {
+            println!("✓ {:<11} all parts are there", "doctor");
+            Ok(ExitCode::SUCCESS)
+        }
+        host::Found::Missing(what) => {
+            println!(
+                "✗ {:<11} {what}\n  {:<11} mend: `lightcell setup` on {}, or `lightcell remote add` here with the same words",
+                "doctor",
+                "",
+                remote.target.shown()
+            );
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 fn version_of_ssh() -> String {

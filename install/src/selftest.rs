@@ -90,8 +90,8 @@ fn skips(found: &Found) -> Vec<(&'static str, Option<&'static str>)> {
     if !found.sshd || !found.network {
         for name in NETWORK_TESTS {
             skips.push((
-                "a slow and a cut network: no sshd, no `ip`, or no right to make a network namespace (Debian: openssh-server, \
-                 iproute2; root)",
+                "a slow and a cut network, a full disk: no sshd, no `ip`, or no right to make a network namespace (Debian: \
+                 openssh-server, iproute2; root)",
                 Some(*name),
             ));
         }
@@ -112,19 +112,23 @@ const SSH_TESTS: &[&str] = &[
     "what_is_said_to_nobody_is_kept_up_to_a_limit_and_time_ends_it",
     "a_remote_is_added_checked_listed_and_removed",
     "cells_run_there_as_here",
-    "whatever_is_killed_nothing_is_left",
+    "in_twenty_rounds_nothing_is_left_whatever_is_killed",
     "a_cut_line_is_noticed_on_both_sides",
     "what_is_wrong_is_said_in_the_notebook",
+    "a_start_that_fails_half_way_is_said_and_leaves_nothing",
+    "a_bare_host_is_given_all_that_it_needs_to_set_itself_up",
     "jupyterlab_there_through_a_tunnel_and_as_a_gateway",
+    "jupyterlab_starts_a_kernel_elsewhere",
 ];
 const SLURM_TESTS: &[&str] = &[
     "a_kernel_runs_in_an_allocation_and_leaves_none",
     "a_cell_says_what_its_job_waits_for",
-    "a_kept_job_outlives_its_front_end",
+    "a_kept_job_outlives_its_front_end_here_and_behind_ssh",
 ];
 const NETWORK_TESTS: &[&str] = &[
     "a_poor_network_loses_nothing_and_a_cut_ends_all",
     "a_kept_kernel_goes_on_behind_a_cut_network",
+    "a_full_disk_there_is_said",
 ];
 
 /// Whether there is the right to make a namespace; a container may have root without it.
@@ -152,10 +156,11 @@ const FRONT_END_TESTS: [&str; 2] = ["jupyter_console_runs_cells_and_trains", "pa
 /// What needs `TENSORBOARD`.
 const TENSORBOARD_TEST: &str = "tensorboard_shows_what_a_run_has_logged";
 /// What needs a browser, too.
-const BROWSER_TESTS: [&str; 3] = [
+const BROWSER_TESTS: [&str; 4] = [
     "jupyterlab_in_a_browser",
     "notebook_7_in_a_browser",
     "a_page_of_nbconvert_is_printed_as_pdf",
+    "jupyterlab_starts_a_kernel_elsewhere",
 ];
 
 /// Runs everything; with `full`, installs what is needed, and a skip is a failure.
@@ -527,7 +532,7 @@ mod tests {
         found.tensorboard = true;
         assert_eq!(names(&found), all[4..]);
         found.browser = Some(("/chromium".into(), "/node".into()));
-        assert_eq!(names(&found), all[7..]);
+        assert_eq!(names(&found), all[8..]);
         found.mnist = Some("/data".into());
         assert_eq!(names(&found), []);
         found.sshd = false;

@@ -2,6 +2,7 @@
 
 use crate::place::{Place, on_path};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,13 @@ pub struct Step {
     bar: ProgressBar,
     name: String,
     begun: Instant,
+    /// Without a terminal: when a line was last printed, and how numbers are shown.
+    told: Cell<Instant>,
+    is_bytes: Cell<bool>,
 }
+
+/// Without a terminal, as in a log or over ssh, a step says so often how far it is.
+const TOLD: Duration = Duration::from_secs(10);
 
 impl Step {
     /// A step of unknown length.
@@ -58,11 +65,14 @@ impl Step {
             bar,
             name: name.to_owned(),
             begun: Instant::now(),
+            told: Cell::new(Instant::now()),
+            is_bytes: Cell::new(false),
         }
     }
 
     /// Gives it a length in bytes.
     pub fn bytes(&self, total: u64) {
+        self.is_bytes.set(true);
         self.length(total, "{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {eta}");
     }
 
@@ -87,6 +97,22 @@ impl Step {
         if !what.is_empty() {
             self.bar.set_message(format!("{}: {what}", self.name));
         }
+        if self.bar.is_hidden() && self.told.get().elapsed() >= TOLD {
+            self.told.set(Instant::now());
+            println!("… {}", self.line(position, what));
+        }
+    }
+
+    /// How far it is, in words.
+    fn line(&self, position: u64, what: &str) -> String {
+        let far = match (self.bar.length(), self.is_bytes.get()) {
+            (Some(total), true) => format!("{} of {}", size(position), size(total)),
+            (Some(total), false) => format!("{position} of {total}"),
+            (None, _) => String::new(),
+        };
+        let parts = [far.as_str(), what];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        format!("{}: {}", self.name, parts.join(", "))
     }
 
     /// It is done; the line that stays.
@@ -150,6 +176,16 @@ mod tests {
             [487_000_000, 4_736_000_000, 12_000_000_000].map(size),
             ["487 MB", "4.7 GB", "12 GB"]
         );
+    }
+
+    #[test]
+    fn a_step_says_how_far_it_is() {
+        let step = Step::new("files");
+        assert_eq!(step.line(0, "a"), "files: a");
+        step.pieces(10);
+        assert_eq!(step.line(3, "a"), "files: 3 of 10, a");
+        step.bytes(20_000_000);
+        assert_eq!(step.line(5_000_000, ""), "files: 5 MB of 20 MB");
     }
 
     #[test]

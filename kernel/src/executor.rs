@@ -252,17 +252,10 @@ fn refuse(shared: &Shared, job: Job, reason: &str) {
     };
     let count = shared.count_cell(&request);
     shared.publisher.status(ExecutionState::Busy, &parent);
-    let report = unable(reason);
+    let report = Report::setup(reason, shared.transfers.machine().as_deref());
     shared.publisher.error(&report, &parent);
     shared.reply(failed(count, &report), &parent);
     shared.publisher.status(ExecutionState::Idle, &parent);
-}
-
-fn unable(reason: &str) -> Report {
-    let (evalue, hint) = reason
-        .split_once("\nhint: ")
-        .unwrap_or((reason, "`lightcell doctor` says what is missing"));
-    Report::plain("SetupError", evalue, Some(hint))
 }
 
 fn failed(count: usize, report: &Report) -> ExecuteReply {
@@ -398,7 +391,10 @@ impl Executor {
             Ok(()) => self.pieces(&request.code, count, &parent, &mut payload),
             Err(error) => {
                 tracing::error!("{error:#}");
-                Err(unable(&format!("{error:#}")))
+                Err(Report::setup(
+                    &format!("{error:#}"),
+                    self.shared.transfers.machine().as_deref(),
+                ))
             }
         };
         if result.is_ok() {

@@ -146,9 +146,10 @@ impl Rustc {
     /// Asks the compiler.
     pub fn ask(path: &Path) -> Result<Rustc> {
         let run = |args: &[&str]| -> Result<String> {
-            let out = std::process::Command::new(path).args(args).output().with_context(|| {
-                format!(
-                    "cannot run {}\nhint: `lightcell doctor` says what is missing",
+            let out = std::process::Command::new(path).args(args).output();
+            let out = out.map_err(|error| {
+                anyhow::anyhow!(
+                    "cannot run the compiler {}: {error}\nhint: `lightcell doctor` says what is missing",
                     path.display()
                 )
             })?;

@@ -30,6 +30,13 @@ pub struct Progress {
 pub fn missing(home: &Home, rustc: &Rustc) -> Result<Option<String>> {
     let worker = home.worker(rustc)?;
     if !worker.is_file() {
+        // Set-up refuses an older one, but rustup may have another by now.
+        if let Some(release) = too_old(&rustc.version) {
+            bail!(
+                "rustc {release} is too old: Lightcell needs {}\nhint: run `rustup update stable`, then restart the kernel",
+                env!("CARGO_PKG_RUST_VERSION")
+            );
+        }
         return Ok(Some(format!("no worker for {}", first_line(&rustc.version))));
     }
     let store = home.store(rustc)?;
@@ -41,6 +48,16 @@ pub fn missing(home: &Home, rustc: &Rustc) -> Result<Option<String>> {
         return Ok(Some(format!("the warm store is damaged: {}", stubs.display())));
     }
     Ok(damage(&store))
+}
+
+/// The release of a rustc that cannot compile Lightcell.
+fn too_old(version: &str) -> Option<&str> {
+    let numbers = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split(['.', '-']).map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let release = version.lines().find_map(|line| line.strip_prefix("release: "))?;
+    (numbers(release)? < numbers(env!("CARGO_PKG_RUST_VERSION"))?).then_some(release)
 }
 
 /// Written last into a store: names and sizes of its libraries, to notice what went missing.
@@ -349,6 +366,16 @@ mod tests {
         assert_eq!(compiling("   Compiling tch v0.26.0"), Some("tch"));
         assert_eq!(compiling("   Compiling lightcell v0.1.0 (/x/y)"), Some("lightcell"));
         assert_eq!(compiling("    Finished `dev` profile"), None);
+    }
+
+    #[test]
+    fn a_rustc_that_is_too_old_is_known() {
+        let version = |release: &str| format!("rustc {release} (0123 2020-01-01)\nrelease: {release}\nLLVM version: 1");
+        assert_eq!(too_old(&version("1.70.0")), Some("1.70.0"));
+        for release in ["1.95.0", "1.200.1-nightly", "2.0.0", "odd"] {
+            assert_eq!(too_old(&version(release)), None);
+        }
+        assert_eq!(too_old(""), None);
     }
 
     #[test]

@@ -54,6 +54,27 @@ impl Report {
         }
     }
 
+    /// What is missing in the installation; `machine` names the one where the kernel runs, when it is not the user's.
+    pub fn setup(reason: &str, machine: Option<&str>) -> Report {
+        let (what, hint) = reason
+            .split_once("\nhint: ")
+            .unwrap_or((reason, "`lightcell doctor` says what is missing"));
+        let full = ["No space left on device", "Disk quota exceeded"];
+        if full.iter().any(|sign| what.contains(sign)) {
+            let whose = machine.map_or(String::new(), |machine| format!(" of {machine}"));
+            let what = format!("the disk{whose} is full: {what}");
+            return Report::plain(
+                "SetupError",
+                &what,
+                Some("free some space there, then restart the kernel"),
+            );
+        }
+        match machine {
+            Some(machine) => Report::plain("SetupError", what, Some(&format!("on {machine}: {hint}"))),
+            None => Report::plain("SetupError", what, Some(hint)),
+        }
+    }
+
     /// An error of the compiler, in the user's lines.
     pub fn compile(said: &[Diagnostic], cell: Cell) -> Report {
         // What rustc warns of beside an error is not why the cell failed. Alone, it is all there is to go by.
@@ -415,6 +436,24 @@ pub fn place(generated: &str, line: usize, cells: &[(usize, String)]) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_the_machine() {
+        let text = |reason, machine| strip(&Report::setup(reason, machine));
+        assert_eq!(text("no x\nhint: make it", None), "SetupError: no x\nhint: make it");
+        assert_eq!(
+            text("no x", Some("gpu")),
+            "SetupError: no x\nhint: on gpu: `lightcell doctor` says what is missing"
+        );
+        let full = "cannot make /x: No space left on device (os error 28)";
+        assert_eq!(
+            text(full, Some("gpu")),
+            format!(
+                "SetupError: the disk of gpu is full: {full}\nhint: free some space there, then restart the kernel"
+            )
+        );
+        assert!(text(full, None).starts_with("SetupError: the disk is full: "));
+    }
 
     #[test]
     fn an_error_that_a_cell_returns_is_named_without_its_hint() {

@@ -4,50 +4,12 @@
 use crate::executor::Executor;
 use crate::publish;
 use crate::report::Report;
-use serde::{Deserialize, Serialize};
+use lightcell_events::files::{Ask, News};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Ask {
-    /// Carry a file.
-    Transfer {
-        id: u32,
-        upload: bool,
-        /// The path on the user's machine.
-        local: String,
-        /// The path on this one.
-        remote: PathBuf,
-    },
-    /// Give up.
-    Cancel { id: u32 },
-}
-
-/// What is heard of it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum News {
-    Progress {
-        id: u32,
-        done: u64,
-        size: u64,
-    },
-    There {
-        id: u32,
-        path: String,
-        size: u64,
-        sum: String,
-    },
-    Failed {
-        id: u32,
-        why: String,
-    },
-}
 
 /// The transfers that cells wait for.
 #[derive(Default)]
@@ -64,16 +26,20 @@ impl Transfers {
         self.carried.store(true, Ordering::SeqCst);
     }
 
+    /// The name of this machine, when it is not the user's.
+    pub fn machine(&self) -> Option<String> {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let elsewhere = self.carried.load(Ordering::SeqCst);
+        elsewhere.then(|| host().trim().to_owned())
+    }
+
     /// A line of the life line.
     pub fn heard(&self, line: &[u8]) {
         let Ok(news) = serde_json::from_slice::<News>(line) else {
             return;
         };
-        let id = match &news {
-            News::Progress { id, .. } | News::There { id, .. } | News::Failed { id, .. } => *id,
-        };
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = waiting.get(&id) {
+        if let Some(cell) = waiting.get(&news.id()) {
             let _ = cell.send(news);
         }
     }
@@ -322,7 +288,5 @@ mod tests {
         assert_eq!(news.try_recv(), Ok(failed));
         transfers.over(id);
         assert!(transfers.waiting.lock().unwrap().is_empty());
-        let ask = serde_json::to_string(&Ask::Cancel { id: 3 }).unwrap();
-        assert_eq!(ask, "{\"cancel\":{\"id\":3}}");
     }
 }

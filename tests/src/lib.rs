@@ -3,8 +3,10 @@
 //! The tests run against an installation (`lightcell selftest` makes it and names it in the environment). Without one
 //! they fail, saying so: a test that passes by doing nothing is none.
 
+pub mod messages;
 pub mod remote;
 pub mod slurm;
+pub mod traces;
 pub mod wire;
 
 use serde_json::{Value, json};
@@ -207,7 +209,8 @@ impl Drop for Kernel {
 }
 
 impl Cell {
-    fn from(answer: Value) -> Cell {
+    /// From the driver's answer to `execute`.
+    pub fn from(answer: Value) -> Cell {
         let messages = answer["messages"].as_array().expect("messages").iter();
         Cell {
             reply: answer["reply"].clone(),

@@ -1,11 +1,13 @@
 //! A machine to reach by ssh: this one, through an sshd of the test's own, with another home folder and a shell that
 //! greets. Nothing of the system's own ssh is touched.
 
+use crate::traces::Keeping;
 use crate::wire::Wire;
-use crate::{Scratch, home};
+use crate::{Kernel, Scratch, home};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Whether this machine has what [`Sshd`] needs.
@@ -20,6 +22,8 @@ pub struct Sshd {
     scratch: Scratch,
     /// Where it listens.
     pub port: u16,
+    /// Kernels that are kept here, also by a test that fails.
+    keeping: Mutex<Vec<Keeping>>,
 }
 
 /// How a machine differs from the usual one.
@@ -31,6 +35,8 @@ pub struct Machine<'a> {
     pub wire: Option<&'a Wire>,
     /// Its server forwards ports.
     pub forwards: bool,
+    /// It has this name; needs the right to make a namespace.
+    pub name: Option<&'a str>,
 }
 
 impl Sshd {
@@ -57,7 +63,11 @@ impl Sshd {
             // sshd cannot draw a port itself; between drawing and binding somebody else may take it.
             let port = free_port();
             if Sshd::try_start(&scratch.0, port, machine) {
-                return Sshd { scratch, port };
+                return Sshd {
+                    scratch,
+                    port,
+                    keeping: Mutex::default(),
+                };
             }
         }
         panic!("sshd does not start: {}", read(&scratch.0.join("log")));
@@ -102,11 +112,15 @@ impl Sshd {
             .map(|(name, value)| format!(" {name}={value}"))
             .collect();
         std::fs::write(dir.join("sshd_config"), format!("{}{env}\n", config.trim_end())).unwrap();
+        let named = ["unshare", "--uts", "sh", "-c", "hostname \"$0\"; exec \"$@\""];
+        let mut words: Vec<&str> = machine.name.map_or(Vec::new(), |name| [&named[..], &[name]].concat());
+        words.push(SSHD);
         let mut command = match machine.wire {
-            Some(wire) => wire.inside(SSHD),
-            None => Command::new(SSHD),
+            Some(wire) => wire.inside(words[0]),
+            None => Command::new(words[0]),
         };
         let started = command
+            .args(&words[1..])
             .arg("-f")
             .arg(dir.join("sshd_config"))
             .arg("-E")
@@ -131,6 +145,8 @@ impl Sshd {
         };
         let config = [
             host("loop", "id", "known_hosts"),
+            // As the messages in docs/remote.md call it.
+            host("gpu", "id", "known_hosts"),
             host("unknown-key", "id", "none"),
             host("refused", "other", "known_hosts"),
         ];
@@ -165,6 +181,15 @@ impl Sshd {
             .expect("the command runs")
     }
 
+    /// Runs the user's own ssh; whether it is content.
+    pub fn ssh(&self, args: &[&str]) -> bool {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(self.dir().join("ssh_config")).args(args);
+        // One that stays in the background keeps what it inherits: no pipe of the test's.
+        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        ssh.status().expect("ssh runs").success()
+    }
+
     /// Adds a remote at one of the configured hosts, with this installation at its other end.
     pub fn add(&self, name: &str, address: &str) -> Output {
         self.add_with(name, address, &[])
@@ -172,10 +197,31 @@ impl Sshd {
 
     /// The same with further arguments.
     pub fn add_with(&self, name: &str, address: &str, more: &[&str]) -> Output {
+        if more.contains(&"--keep") {
+            let mut keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            keeping.push(Keeping::of(name));
+        }
         let (config, dir) = (text(&self.dir().join("ssh_config")), text(&home()));
         let config = format!("--ssh-arg={config}");
         let args = ["add", name, address, "--dir", &dir, "--ssh-arg=-F", &config];
         self.remote(&[&args, more].concat())
+    }
+
+    /// Starts a kernel of one of its remotes.
+    pub fn kernel(&self, name: &str) -> Kernel {
+        self.kernel_with(name, &[])
+    }
+
+    /// The same with further environment variables of the front end.
+    pub fn kernel_with(&self, name: &str, more: &[(&str, &str)]) -> Kernel {
+        let (name, jupyter) = (format!("lightcell-{name}"), text(&self.jupyter()));
+        let data = text(&self.dir().join("data"));
+        let own = [
+            ("LIGHTCELL_TEST_KERNEL", name.as_str()),
+            ("JUPYTER_PATH", &jupyter),
+            ("JUPYTER_DATA_DIR", &data),
+        ];
+        Kernel::start_with(&[&own, more].concat())
     }
 
     /// The kernelspec of a remote, as a value to change and write again.
@@ -188,6 +234,7 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if let Ok(pid) = std::fs::read_to_string(self.dir().join("pid")) {
             let _ = Command::new("kill").arg(pid.trim()).status();
         }
@@ -198,6 +245,66 @@ impl Drop for Sshd {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// An installation at the other end that differs from the tested one. What kernels only read are links; programs are copies, as
+/// they look for the others beside themselves, and what kernels write is its own.
+pub struct Installation(Scratch);
+
+impl Installation {
+    /// As the tested one is.
+    pub fn like_ours(name: &str) -> Installation {
+        let installation = Installation(Scratch::new(name));
+        for part in ["store", "stubs", "toolchains"] {
+            std::os::unix::fs::symlink(home().join(part), installation.dir().join(part)).expect("a link");
+        }
+        for folder in ["bin", "sessions"] {
+            std::fs::create_dir(installation.dir().join(folder)).expect("a folder");
+        }
+        for file in [
+            "setup.json",
+            "bin/lightcell",
+            "bin/lightcell-remote",
+            "bin/lightcell-kernel",
+        ] {
+            // By another process: a program that this one has open for writing cannot be run.
+            run(
+                "cp",
+                &[&text(&home().join(file)), &text(&installation.dir().join(file))],
+            );
+        }
+        installation
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.0.0
+    }
+
+    /// Puts a script of `sh` in the place of a program.
+    pub fn script(&self, program: &str, script: &str) {
+        let write = r#"rm -f "$1"; printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 755 "$1""#;
+        let program = text(&self.dir().join("bin").join(program));
+        run("sh", &["-c", write, "sh", &program, script]);
+    }
+}
+
+/// A disk of its own in a folder's place, with little space; needs the right to mount.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    /// One with so many bytes.
+    pub fn mount(at: &Path, bytes: u32) -> Disk {
+        let size = format!("size={bytes}");
+        run("mount", &["-t", "tmpfs", "-o", &size, "lightcell-test", &text(at)]);
+        Disk(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 fn text(path: &Path) -> String {
@@ -216,127 +323,6 @@ fn run(program: &str, args: &[&str]) -> Output {
         String::from_utf8_lossy(&out.stderr)
     );
     out
-}
-
-/// All processes: id, parent, and the words of the command line.
-pub fn processes() -> Vec<(i32, i32, String)> {
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid: i32| {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        Some((pid, crate::parent(pid)?, words))
-    })
-    .collect()
-}
-
-/// The processes of a kept kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// Holds the line.
-    pub keeper: i32,
-    /// The kernel's parent.
-    pub serve: i32,
-    /// The kernel.
-    pub kernel: i32,
-}
-
-impl Kept {
-    /// That of the remote with this name.
-    pub fn of(name: &str) -> Option<Kept> {
-        let all = processes();
-        let keeper = all
-            .iter()
-            .find(|(_, _, words)| words.contains(&format!("lightcell-remote keeper {name} ")))?
-            .0;
-        let child = |of: i32| all.iter().find(|(_, parent, _)| *parent == of).map(|(pid, _, _)| *pid);
-        let serve = child(keeper)?;
-        Some(Kept {
-            keeper,
-            serve,
-            kernel: child(serve)?,
-        })
-    }
-
-    /// Whether all of it runs.
-    pub fn runs(self) -> bool {
-        [self.keeper, self.serve, self.kernel].into_iter().all(crate::alive)
-    }
-
-    /// Whether nothing of it runs.
-    pub fn is_gone(self) -> bool {
-        ![self.keeper, self.serve, self.kernel].into_iter().any(crate::alive)
-    }
-}
-
-/// The processes between a front end and its kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chain {
-    /// What Jupyter started.
-    pub launcher: i32,
-    /// The launcher's ssh.
-    pub ssh: i32,
-    /// The other end of the line.
-    pub serve: i32,
-    /// The kernel.
-    pub kernel: i32,
-}
-
-impl Chain {
-    /// From the launcher on.
-    pub fn of(launcher: i32) -> Chain {
-        let all = processes();
-        let (ssh, words) = all
-            .iter()
-            .find(|(_, parent, words)| *parent == launcher && words.starts_with("ssh "))
-            .map(|(pid, _, words)| (*pid, words))
-            .expect("the launcher's ssh");
-        let mark = words
-            .split(' ')
-            .find(|word| word.starts_with("lightcell-"))
-            .expect("a mark")
-            .trim_end_matches(';');
-        let serve = all
-            .iter()
-            .find(|(pid, _, words)| *pid != ssh && words.contains(mark) && words.contains("lightcell-remote serve"))
-            .expect("the other end")
-            .0;
-        let kernel = all
-            .iter()
-            .find(|(_, parent, _)| *parent == serve)
-            .expect("the kernel")
-            .0;
-        Chain {
-            launcher,
-            ssh,
-            serve,
-            kernel,
-        }
-    }
-
-    /// What still runs of it.
-    pub fn left(self) -> Vec<i32> {
-        let all = [self.launcher, self.ssh, self.serve, self.kernel];
-        all.into_iter().filter(|pid| crate::alive(*pid)).collect()
-    }
-}
-
-/// The folder of a kernel's sockets, as its process holds them.
-pub fn sockets_of(kernel: i32) -> PathBuf {
-    // As it sees them: a namespace has its own.
-    let unix = read(Path::new(&format!("/proc/{kernel}/net/unix")));
-    let fds = std::fs::read_dir(format!("/proc/{kernel}/fd"))
-        .expect("its descriptors")
-        .flatten();
-    let held: Vec<String> = fds
-        .filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
-        .collect();
-    let socket = unix.lines().find_map(|line| {
-        let mut fields = line.split_whitespace().skip(6);
-        let (inode, path) = (fields.next()?, fields.next()?);
-        (path.ends_with("/k-1") && held.contains(&format!("socket:[{inode}]"))).then(|| PathBuf::from(path))
-    });
-    socket.expect("a socket").parent().expect("a folder").to_owned()
 }
 
 /// A model and its data, in cells' code.

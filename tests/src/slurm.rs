@@ -25,7 +25,7 @@ pub struct Slurm {
 }
 
 impl Slurm {
-    /// Starts them: nodes n1 and n2 with two processors each, in the partition `test`.
+    /// Starts them: nodes n1 and n2 with two processors, 4 GiB and two GPUs each, in the partition `test`.
     pub fn start(name: &str) -> Slurm {
         let slurm = Slurm {
             scratch: Scratch::new(name),
@@ -116,20 +116,28 @@ impl Slurm {
         let d = d.display();
         let [controller, first, second] = [free_port(), free_port(), free_port()];
         let text = format!(
-            "ClusterName=lc\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={controller}\nSlurmUser=root\nSlurmdUser=root\n\
+            "ClusterName=lc\nGresTypes=gpu\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={controller}\nSlurmUser=root\nSlurmdUser=root\n\
              AuthType=auth/munge\nAuthInfo=socket={d}/munge/sock\nCredType=cred/munge\nStateSaveLocation={d}/state\n\
              SlurmdSpoolDir={d}/spool.%n\nSlurmctldPidFile={d}/slurmctld.pid\nSlurmdPidFile={d}/slurmd.%n.pid\n\
              SlurmctldLogFile={d}/log/slurmctld.log\nSlurmdLogFile={d}/log/slurmd.%n.log\nProctrackType=proctrack/linuxproc\n\
              TaskPlugin=task/none\nJobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\n\
-             JobCompType=jobcomp/none\nMpiDefault=none\nSelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\n\
+             JobCompType=jobcomp/none\nMpiDefault=none\nSelectType=select/cons_tres\nSelectTypeParameters=CR_CPU_Memory\nDefMemPerCPU=512\n\
              SchedulerType=sched/backfill\nSchedulerParameters=bf_interval=1\nReturnToService=2\n\
              SlurmdParameters=config_overrides\nSwitchType=switch/none\nKillWait=5\nInactiveLimit=0\nMinJobAge=30\n\
              MailProg=/bin/true\nPlugStackConfig=/dev/null\n\
-             NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=2 State=UNKNOWN\n\
-             NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=2 State=UNKNOWN\n\
+             NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=2 RealMemory=4096 Gres=gpu:2 State=UNKNOWN\n\
+             NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=2 RealMemory=4096 Gres=gpu:2 State=UNKNOWN\n\
              PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO\n"
         );
         std::fs::write(self.config(), text).expect("a configuration");
+        // Devices that only Slurm takes for some.
+        for device in ["gpu0", "gpu1"] {
+            let node = self.dir().join(device);
+            let made = Command::new("mknod").arg(node).args(["c", "1", "3"]).status();
+            assert!(made.expect("it runs").success(), "a device");
+        }
+        let devices = format!("AutoDetect=off\nNodeName=n1,n2 Name=gpu File={d}/gpu[0-1]\n");
+        std::fs::write(self.dir().join("gres.conf"), devices).expect("a configuration");
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The browser is driven by `tests/browser/*.mjs`; what it saw lies in the folder that `cargo selftest` names at its end.
 
+use lightcell_tests::remote::Sshd;
+use lightcell_tests::traces::{processes, said, until};
 use lightcell_tests::{Scratch, file, python, required};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,12 @@ struct Server {
 
 impl Server {
     fn start(app: &str, folder: &Path) -> Server {
+        Server::start_with(app, folder, &[])
+    }
+
+    fn start_with(app: &str, folder: &Path, env: &[(&str, &Path)]) -> Server {
         let mut command = Command::new(python());
+        command.envs(env.iter().copied());
         command
             .args(["-m", app, "--no-browser", "--allow-root"])
             .arg(format!("--IdentityProvider.token={TOKEN}"))
@@ -78,7 +85,7 @@ impl Drop for Server {
 }
 
 /// The quickstart without outputs, and with a run that is long enough to be seen on any machine.
-fn work(folder: &Path) {
+fn work(folder: &Path) -> PathBuf {
     let text = std::fs::read_to_string(file("../notebooks/quickstart.ipynb")).unwrap();
     let mut notebook: serde_json::Value = serde_json::from_str(&text).unwrap();
     for cell in notebook["cells"].as_array_mut().unwrap() {
@@ -93,6 +100,7 @@ fn work(folder: &Path) {
     std::fs::write(folder.join("work/quickstart.ipynb"), more).unwrap();
     let digits = "data/digits.csv.gz";
     std::fs::copy(file("../notebooks").join(digits), folder.join("work").join(digits)).unwrap();
+    folder.join("work/quickstart.ipynb")
 }
 
 fn screenshots() -> PathBuf {
@@ -105,13 +113,18 @@ fn tour(name: &str, app: &str, path: &str) {
     let scratch = Scratch::new(&format!("browser-{name}"));
     work(&scratch.0);
     let server = Server::start(app, &scratch.0);
+    drive("tour", name, path, &server, &scratch.0);
+}
+
+/// Goes through a front end as a script of `tests/browser` does.
+fn drive(script: &str, name: &str, path: &str, server: &Server, folder: &Path) {
     let mut node = Command::new("node");
-    node.arg(file("browser/tour.mjs"))
+    node.arg(file(&format!("browser/{script}.mjs")))
         .env("LIGHTCELL_TEST_FRONT_END", name)
         .env("LIGHTCELL_TEST_PATH", path)
         .env("LIGHTCELL_TEST_SERVER", &server.address)
         .env("LIGHTCELL_TEST_TOKEN", TOKEN)
-        .env("LIGHTCELL_TEST_FOLDER", &scratch.0)
+        .env("LIGHTCELL_TEST_FOLDER", folder)
         .env("LIGHTCELL_TEST_BROWSER", required("LIGHTCELL_TEST_BROWSER"))
         .env("LIGHTCELL_TEST_CHROMIUM", required("LIGHTCELL_TEST_CHROMIUM"))
         .env("LIGHTCELL_TEST_SCREENSHOTS", screenshots());
@@ -132,6 +145,48 @@ fn jupyterlab_in_a_browser() {
 #[test]
 fn notebook_7_in_a_browser() {
     tour("notebook", "notebook", "notebooks");
+}
+
+#[test]
+fn jupyterlab_starts_a_kernel_elsewhere() {
+    let sshd = Sshd::start("browser-far");
+    let out = sshd.add("gpu", "ssh://gpu");
+    assert!(out.status.success(), "{}", said(&out));
+    let notebook = work(sshd.dir());
+    // The file that the quickstart reads comes along by a cell of its own; three seconds of training are enough here.
+    let text = std::fs::read_to_string(&notebook)
+        .unwrap()
+        .replace("00:00:00:08", "00:00:00:03");
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["metadata"]["kernelspec"] =
+        serde_json::json!({"name": "lightcell-gpu", "display_name": "Rust on gpu", "language": "rust"});
+    let mut cell = value["cells"][1].clone();
+    assert_eq!(cell["cell_type"], "code");
+    cell["id"] = "upload".into();
+    cell["source"] = "%%bash\nmkdir -p data".into();
+    let mut upload = cell.clone();
+    upload["id"] = "upload-2".into();
+    upload["source"] = "%upload data/digits.csv.gz data".into();
+    let cells = value["cells"].as_array_mut().unwrap();
+    cells.splice(1..1, [cell, upload]);
+    std::fs::write(&notebook, value.to_string()).unwrap();
+    let server = Server::start_with(
+        "jupyterlab",
+        sshd.dir(),
+        &[
+            ("JUPYTER_PATH", &sshd.jupyter()),
+            ("JUPYTER_DATA_DIR", &sshd.dir().join("data")),
+        ],
+    );
+    drive("elsewhere", "elsewhere", "lab/tree", &server, sshd.dir());
+    drop(server);
+    let dir = sshd.dir().display().to_string();
+    let left = || {
+        let mine =
+            |words: &str| words.contains(&format!("ssh -F {dir}")) || words.contains("lightcell-remote launch gpu ");
+        processes().into_iter().any(|(_, _, words)| mine(&words))
+    };
+    until("nothing is left of the kernel", 60, || !left());
 }
 
 #[test]

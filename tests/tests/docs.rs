@@ -158,3 +158,22 @@ fn links_lead_somewhere() {
         }
     }
 }
+
+/// Each message in docs/remote.md's table is held against the product's own by some test.
+#[test]
+fn what_remote_says_is_tested() {
+    let mut rows: Vec<String> = lightcell_tests::messages::rows()
+        .into_iter()
+        .map(|(what, _)| what)
+        .collect();
+    let mut tested = Vec::new();
+    for name in ["keep", "remote", "slurm"] {
+        let text = std::fs::read_to_string(file(&format!("tests/{name}.rs"))).unwrap();
+        let calls = text.split("documented(").skip(1);
+        let heads = calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
+        tested.extend(heads.map(str::to_owned));
+    }
+    tested.sort();
+    rows.sort();
+    assert_eq!(tested, rows);
+}

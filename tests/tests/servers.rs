@@ -1,6 +1,7 @@
 //! Kernels elsewhere by Jupyter's own means: JupyterLab there through a tunnel, and as the gateway of a server here.
 
-use lightcell_tests::remote::{Machine, Sshd, processes};
+use lightcell_tests::remote::{Machine, Sshd};
+use lightcell_tests::traces::processes;
 use lightcell_tests::{file, python};
 use serde_json::{Value, json};
 use std::process::Command;

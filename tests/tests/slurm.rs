@@ -1,12 +1,13 @@
 //! Kernels in Slurm's allocations: a controller and two nodes of the test's own, with and without an ssh before them.
 
-use lightcell_tests::remote::{NET, Sshd, processes};
+use lightcell_tests::messages::documented;
+use lightcell_tests::remote::{NET, Sshd};
 use lightcell_tests::slurm::Slurm;
-use lightcell_tests::{Kernel, Scratch, home};
+use lightcell_tests::traces::{Keeping, kill_front_end, processes, signal};
+use lightcell_tests::{Cell, Kernel, Scratch, home};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 fn add(jupyter: &Path, slurm: &Slurm, args: &[&str]) -> String {
     let out = Command::new(home().join("bin/lightcell"))
@@ -29,12 +30,14 @@ fn kernel(jupyter: &Path, slurm: &Slurm, name: &str) -> Kernel {
     ])
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn until(what: &str, holds: impl FnMut() -> bool) {
+    lightcell_tests::traces::until(what, 60, holds);
+}
+
+/// Under which name the kernel's job is known to Slurm.
+fn job_of(kernel: &mut Kernel) -> String {
+    let name = kernel.ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()").value();
+    name.trim_matches('"').to_owned()
 }
 
 /// No job, and no process of one.
@@ -98,6 +101,11 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     assert!(said.contains("✓ kernel      runs on "), "{said}");
     let said = add(&jupyter.0, &slurm, &["no", "slurm://", "--partition", "nope"]);
     assert!(said.contains("✗ kernel      Slurm knows no such partition: "), "{said}");
+    let mut none = kernel(&jupyter.0, &slurm, "no");
+    documented("no such partition", &none.err("1").traceback());
+    drop(none);
+    // While the rest goes on, the time of another one runs out.
+    let mut brief = small_and_brief(&jupyter.0, &slurm);
 
     let mut kernel = kernel(&jupyter.0, &slurm, "sl");
     // It knows its limits, and not that it is a task of its own.
@@ -113,15 +121,12 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     );
     assert_eq!(cell.ename(), "Interrupted");
     let mut name = env[0].clone();
+    is_warned(&mut kernel, &slurm, &name);
     ends_with_a_checkpoint(&mut kernel, &slurm, &name);
     for now in [false, true] {
         kernel.call(json!({"op": "restart", "now": now}));
         nothing_is_left(&slurm, &name);
-        name = kernel
-            .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
-            .value()
-            .trim_matches('"')
-            .to_owned();
+        name = job_of(&mut kernel);
     }
     // Cancelled, the notebook says so; the next restart is a new job.
     slurm.run("scancel", &["--name", &name]);
@@ -131,26 +136,12 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     });
     let cell = kernel.err("1 + 1");
     assert_eq!(cell.ename(), "RemoteError");
-    assert!(
-        cell.evalue()
-            .ends_with("was cancelled; the kernel has ended, its variables are gone"),
-        "{}",
-        cell.evalue()
-    );
-    assert!(
-        cell.traceback().ends_with("hint: restart the kernel for a new job"),
-        "{}",
-        cell.traceback()
-    );
+    documented("job cancelled", &cell.traceback());
     nothing_is_left(&slurm, &name);
     kernel.call(json!({"op": "restart"}));
     // Whatever is killed: the job goes.
     for who in ["launcher", "srun"] {
-        let name = kernel
-            .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
-            .value()
-            .trim_matches('"')
-            .to_owned();
+        let name = job_of(&mut kernel);
         let launcher = kernel.pid();
         let pid = match who {
             "launcher" => launcher,
@@ -162,23 +153,55 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
                     .0
             }
         };
-        assert!(
-            Command::new("kill")
-                .args(["-9", &pid.to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        signal(pid, "-9");
         nothing_is_left(&slurm, &name);
         kernel.call(json!({"op": "restart", "now": true}));
     }
-    let name = kernel
-        .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
-        .value()
-        .trim_matches('"')
-        .to_owned();
+    let name = job_of(&mut kernel);
     assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
     nothing_is_left(&slurm, &name);
+
+    // Slurm looks twice a minute, and gives a job that is over its time a while.
+    let cell = Cell::from(brief.read());
+    assert_eq!(cell.ename(), "RemoteError", "{}", cell.traceback());
+    documented("time over", &cell.traceback());
+    assert_eq!(brief.call(json!({"op": "shutdown"}))["gone"], true);
+}
+
+/// A kernel with a minute, one processor, a gibibyte and one of the GPUs, in which a cell runs until its time is over.
+fn small_and_brief(jupyter: &Path, slurm: &Slurm) -> Kernel {
+    let options = ["--time", "1", "--cpus", "1", "--gpus", "1", "--srun-arg=--mem=1G"];
+    let said = add(jupyter, slurm, &[&["brief", "slurm://"][..], &options].concat());
+    assert!(said.contains("✓ kernel      runs on "), "{said}");
+    let mut brief = kernel(jupyter, slurm, "brief");
+    let gpu = brief.ok("%gpu");
+    let shown = gpu.all("display_data")[0]["data"]["text/plain"].to_string();
+    assert!(
+        shown.contains(", 1 cores") && shown.contains(" free of 1.0 GiB"),
+        "{shown}"
+    );
+    // libtorch and CUDA go by these: neither asks Slurm.
+    let seen = brief.ok("[\"OMP_NUM_THREADS\", \"CUDA_VISIBLE_DEVICES\"].map(|name| std::env::var(name).unwrap())");
+    assert_eq!(seen.value(), "[\"1\", \"0\"]");
+    brief.send(json!({"op": "execute", "code": "loop { std::thread::sleep(std::time::Duration::from_millis(50)); }"}));
+    brief
+}
+
+/// Ten minutes before the end, the notebook says so.
+fn is_warned(kernel: &mut Kernel, slurm: &Slurm, name: &str) {
+    let told = slurm.dir().join("told");
+    let code = format!(
+        "while !std::path::Path::new({told:?}).exists() {{ std::thread::sleep(std::time::Duration::from_millis(20)); }}"
+    );
+    let job = format!("JobId={}", slurm.says("squeue", &["-h", "--name", name, "-o", "%i"]));
+    let out = slurm.run("scontrol", &["update", &job, "TimeLimit=10"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    kernel.send(
+        json!({"op": "execute", "code": code, "touch": [", and the kernel with it: write what is to be kept", told]}),
+    );
+    assert_eq!(kernel.read()["reply"]["status"], "ok");
+    let out = slurm.run("scontrol", &["update", &job, "TimeLimit=15"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
 #[test]
@@ -250,11 +273,7 @@ fn a_cell_says_what_its_job_waits_for() {
         "{outputs:?}"
     );
     assert!(outputs.contains(&("execute_result", "42")), "{outputs:?}");
-    let name = kernel
-        .ok("std::env::var(\"SLURM_JOB_NAME\").unwrap()")
-        .value()
-        .trim_matches('"')
-        .to_owned();
+    let name = job_of(&mut kernel);
     assert_eq!(kernel.call(json!({"op": "shutdown"}))["gone"], true);
     nothing_is_left(&slurm, &name);
 
@@ -280,57 +299,59 @@ fn a_cell_says_what_its_job_waits_for() {
     });
 }
 
-#[test]
-fn a_kept_job_outlives_its_front_end() {
-    let slurm = Slurm::start("slurm-keep");
-    let jupyter = Scratch::new("slurm-keep-jupyter");
-    let said = add(
-        &jupyter.0,
-        &slurm,
-        &["job", "slurm://", "--cpus", "2", "--time", "15", "--keep", "1h"],
-    );
-    assert!(said.contains("✓ kernel      runs on "), "{said}");
+/// A kept kernel in a job: its line is cut, its front end is killed, and what ends it ends the job.
+fn outlives_its_front_end(slurm: &Slurm, jupyter: &Path, name: &str) {
+    let _keeping = Keeping::of(name);
     let state = || {
         let mut command = Command::new(home().join("bin/lightcell"));
-        command
-            .args(["remote", "kept", "job"])
-            .env("JUPYTER_DATA_DIR", &jupyter.0);
+        command.args(["remote", "kept", name]).env("JUPYTER_DATA_DIR", jupyter);
         let out = command
             .env("SLURM_CONF", slurm.config())
             .output()
             .expect("the command runs");
         String::from_utf8_lossy(&out.stdout).into_owned()
     };
-    let kill = |pid: i32| {
-        let sent = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        assert!(sent.expect("kill runs").success());
-    };
-    let mut first = kernel(&jupyter.0, &slurm, "job");
-    let name = first
-        .ok("let v = 6 * 7;\nstd::env::var(\"SLURM_JOB_NAME\").unwrap()")
-        .value()
-        .trim_matches('"')
-        .to_owned();
+    let mut first = kernel(jupyter, slurm, name);
+    first.ok("let v = 6 * 7;");
+    let job = job_of(&mut first);
     // The line is lost: the launcher makes another one, and the next cell has the same variables.
     let launcher = first.pid();
     let line = processes().into_iter().find(|(_, parent, _)| *parent == launcher);
-    kill(line.expect("a line").0);
+    signal(line.expect("a line").0, "-9");
     let cell = first.ok("v");
     assert_eq!(cell.value(), "42");
     let messages = json!(cell.messages).to_string();
     assert!(messages.contains("is lost; the kernel there is kept"), "{messages}");
     assert!(messages.contains("is there again"), "{messages}");
     // The front end is gone: the job stays, and the next of that kernelspec has it.
-    let front_end = first.front_end();
-    std::mem::forget(first);
-    kill(front_end);
+    kill_front_end(first);
     until("nobody is connected", || state().contains("nobody is connected"));
-    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), name);
-    let mut second = kernel(&jupyter.0, &slurm, "job");
+    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), job);
+    let mut second = kernel(jupyter, slurm, name);
     assert_eq!(second.ok("v").value(), "42");
-    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), name);
+    assert_eq!(slurm.says("squeue", &["-h", "-t", "running", "-o", "%j"]), job);
     // What ends it ends the job.
     assert_eq!(second.call(json!({"op": "shutdown"}))["gone"], true);
-    nothing_is_left(&slurm, &name);
-    assert!(state().starts_with("no kernel of job is kept on "), "{}", state());
+    nothing_is_left(slurm, &job);
+    assert!(
+        state().starts_with(&format!("no kernel of {name} is kept on ")),
+        "{}",
+        state()
+    );
+}
+
+#[test]
+fn a_kept_job_outlives_its_front_end_here_and_behind_ssh() {
+    let slurm = Slurm::start("slurm-keep");
+    let config = slurm.config().to_string_lossy().into_owned();
+    let sshd = Sshd::start_with("slurm-keep-ssh", &[("SLURM_CONF", &config)]);
+    let ssh_config = format!("--ssh-arg={}/ssh_config", sshd.dir().display());
+    let dir = home().to_string_lossy().into_owned();
+    let common = ["--cpus", "2", "--time", "15", "--keep", "1h"];
+    let far = ["far-job", "slurm://loop", "--dir", &dir, "--ssh-arg=-F", &ssh_config];
+    for (name, place) in [("job", &["job", "slurm://"][..]), ("far-job", &far)] {
+        let said = add(&sshd.jupyter(), &slurm, &[place, &common].concat());
+        assert!(said.contains("✓ kernel      runs on "), "{said}");
+        outlives_its_front_end(&slurm, &sshd.jupyter(), name);
+    }
 }

@@ -4,25 +4,8 @@
 use crate::frame::Frame;
 use crate::kernel::Kernel;
 use crate::link;
-use crate::transfer::{Move, News, Transfers};
-use serde::Deserialize;
-use serde_json::json;
-use std::path::PathBuf;
-
-/// What the kernel asks.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Ask {
-    Transfer {
-        id: u32,
-        upload: bool,
-        local: String,
-        remote: PathBuf,
-    },
-    Cancel {
-        id: u32,
-    },
-}
+use crate::transfer::{Move, Transfers};
+use lightcell_events::files::{Ask, News};
 
 /// The transfers of a kernel.
 pub struct Files {
@@ -68,7 +51,7 @@ impl Files {
                 if let Err(error) = begun {
                     let why = format!("{error:#}");
                     self.transfers.cancel(id, &why);
-                    tell(kernel, id, &News::Failed(why));
+                    tell(kernel, &News::Failed { id, why });
                 }
             }
             Ok(Ask::Cancel { id }) => self.transfers.cancel(id, "it was stopped"),
@@ -78,34 +61,27 @@ impl Files {
 
     /// A word of the launcher's.
     pub fn said(&mut self, word: Move, kernel: &mut Kernel) {
-        let Some(id) = word.id() else {
+        if word == Move::Gone {
             for id in self.transfers.forget_all() {
-                tell(
-                    kernel,
-                    id,
-                    &News::Failed("the front end has gone amid the transfer".into()),
-                );
+                let why = "the front end has gone amid the transfer".to_owned();
+                tell(kernel, &News::Failed { id, why });
             }
             return;
         };
         if let Some(news) = self.transfers.said(word) {
-            tell(kernel, id, &news);
+            tell(kernel, &news);
         }
     }
 
     /// A piece from the launcher.
     pub fn piece(&mut self, id: u32, bytes: &[u8], kernel: &mut Kernel) {
         if let Some(news) = self.transfers.piece(id, bytes) {
-            tell(kernel, id, &news);
+            tell(kernel, &news);
         }
     }
 }
 
-fn tell(kernel: &mut Kernel, id: u32, news: &News) {
-    let line = match news {
-        News::Progress(done, size) => json!({"progress": {"id": id, "done": done, "size": size}}),
-        News::There(path, size, sum) => json!({"there": {"id": id, "path": path, "size": size, "sum": sum}}),
-        News::Failed(why) => json!({"failed": {"id": id, "why": why}}),
-    };
-    kernel.tell(&line.to_string());
+fn tell(kernel: &mut Kernel, news: &News) {
+    // Strings and numbers only: nothing that could fail.
+    kernel.tell(&serde_json::to_string(news).unwrap_or_default());
 }

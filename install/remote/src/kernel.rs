@@ -1,5 +1,6 @@
 //! The kernel's process on the host: how it is started and how it ends, and the folder of its sockets.
 
+use crate::allocation;
 use anyhow::{Context, Result, bail};
 use jupyter_protocol::connection_info::ConnectionInfo;
 use std::fs::File;
@@ -134,13 +135,13 @@ impl Kernel {
         command
             .arg("--connection-stdin")
             .envs(environment(home))
-            .envs(limits(|name| std::env::var(name).ok()))
+            .envs(allocation::limits(|name| std::env::var(name).ok(), allocation::asked))
             .env("LIGHTCELL_HOME", home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // What describes the kernel's own task would be taken for the task of a step that a cell starts.
-        for name in OWN_TASK {
+        for name in allocation::OWN_TASK {
             command.env_remove(name);
         }
         if let Some(folder) = std::env::var_os("HOME").filter(|folder| Path::new(folder).is_dir()) {
@@ -233,45 +234,6 @@ fn remove_session(home: &Path, pid: u32) {
             let _ = std::fs::remove_dir_all(&path);
         }
     }
-}
-
-const OWN_TASK: [&str; 10] = [
-    "SLURM_NTASKS",
-    "SLURM_NPROCS",
-    "SLURM_PROCID",
-    "SLURM_LOCALID",
-    "SLURM_GTIDS",
-    "SLURM_TASK_PID",
-    "SLURM_STEP_NUM_TASKS",
-    "SLURM_STEP_TASKS_PER_NODE",
-    "SLURM_TASKS_PER_NODE",
-    "SLURM_DISTRIBUTION",
-];
-
-/// How many threads the allocation allows, told to all who would otherwise count the machine's processors; what the user
-/// has set stays.
-fn limits(get: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
-    if get("SLURM_JOB_ID").is_none() {
-        return Vec::new();
-    }
-    let counts = ["SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"];
-    let Some(cpus) = counts
-        .iter()
-        .find_map(|name| get(name)?.parse::<u32>().ok())
-        .filter(|cpus| *cpus > 0)
-    else {
-        return Vec::new();
-    };
-    [
-        "OMP_NUM_THREADS",
-        "RAYON_NUM_THREADS",
-        "CARGO_BUILD_JOBS",
-        "TOKIO_WORKER_THREADS",
-    ]
-    .into_iter()
-    .filter(|name| get(name).is_none())
-    .map(|name| (name.to_owned(), cpus.to_string()))
-    .collect()
 }
 
 /// Reads a pipe to its end and keeps the last part.
@@ -438,36 +400,6 @@ mod tests {
         let path = &env.iter().find(|(name, _)| name == "PATH").unwrap().1;
         assert!(path.starts_with("/c/bin:/") && !path.contains('$'), "{path}");
         assert_eq!(environment(Path::new("/nonexistent")), []);
-    }
-
-    #[test]
-    fn an_allocation_limits_the_threads() {
-        let get = |pairs: &'static [(&str, &str)]| {
-            move |name: &str| {
-                pairs
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| (*value).to_owned())
-            }
-        };
-        assert_eq!(limits(get(&[("SLURM_CPUS_ON_NODE", "2")])), []);
-        let found = limits(get(&[
-            ("SLURM_JOB_ID", "1"),
-            ("SLURM_CPUS_ON_NODE", "8"),
-            ("SLURM_CPUS_PER_TASK", "2"),
-        ]));
-        assert!(found.contains(&("OMP_NUM_THREADS".into(), "2".into())), "{found:?}");
-        let found = limits(get(&[
-            ("SLURM_JOB_ID", "1"),
-            ("SLURM_CPUS_ON_NODE", "8"),
-            ("OMP_NUM_THREADS", "1"),
-        ]));
-        assert!(
-            found
-                .iter()
-                .all(|(name, value)| name != "OMP_NUM_THREADS" && value == "8"),
-            "{found:?}"
-        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! stays when ssh goes. Nothing listens on the other machine but the kernel's own sockets in a private folder, and there are no tunnels that
 //! could be left over. The pipes are the life line: when they end or fall silent, both sides end.
 
+mod allocation;
 mod answer;
 mod backlog;
 mod files;

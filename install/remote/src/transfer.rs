@@ -6,6 +6,7 @@ use crate::frame::Frame;
 use crate::link;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use lightcell_events::files::News;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -72,32 +73,6 @@ pub enum Move {
     },
     /// The launcher has gone, and all transfers with it.
     Gone,
-}
-
-impl Move {
-    /// Which transfer it is about.
-    pub fn id(&self) -> Option<u32> {
-        match self {
-            Move::Ask { id, .. }
-            | Move::Size { id, .. }
-            | Move::Taken { id }
-            | Move::Sent { id, .. }
-            | Move::There { id, .. }
-            | Move::Failed { id, .. } => Some(*id),
-            Move::Gone => None,
-        }
-    }
-}
-
-/// What happened to a transfer, for the kernel's side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// So many bytes of so many.
-    Progress(u64, u64),
-    /// It is there: path, bytes, SHA-256.
-    There(String, u64, String),
-    /// It failed.
-    Failed(String),
 }
 
 /// The transfers of one side.
@@ -188,14 +163,15 @@ impl Transfers {
         let taking = self.taking.get_mut(&id)?;
         match taking.write(bytes) {
             Ok(()) => {
-                let news = News::Progress(taking.written, taking.size);
+                let (done, size) = (taking.written, taking.size);
+                let news = News::Progress { id, done, size };
                 self.to.send(Frame::Move(Move::Taken { id }));
                 Some(news)
             }
             Err(error) => {
                 let why = format!("{error:#}");
                 self.cancel(id, &why);
-                Some(News::Failed(why))
+                Some(News::Failed { id, why })
             }
         }
     }
@@ -206,13 +182,14 @@ impl Transfers {
             Move::Size { id, size } => {
                 let taking = self.taking.get_mut(&id)?;
                 taking.size = size;
-                Some(News::Progress(0, size))
+                Some(News::Progress { id, done: 0, size })
             }
             Move::Taken { id } => {
                 let sending = self.sending.get_mut(&id)?;
                 let _ = sending.tokens.send(());
                 sending.sent = (sending.sent + PIECE as u64).min(sending.size);
-                Some(News::Progress(sending.sent, sending.size))
+                let (done, size) = (sending.sent, sending.size);
+                Some(News::Progress { id, done, size })
             }
             Move::Sent { id, sum } => {
                 let taking = self.taking.remove(&id)?;
@@ -225,22 +202,22 @@ impl Transfers {
                             size,
                             sum: sum.clone(),
                         }));
-                        Some(News::There(path, size, sum))
+                        Some(News::There { id, path, size, sum })
                     }
                     Err(error) => {
                         let why = format!("{error:#}");
                         self.cancel(id, &why);
-                        Some(News::Failed(why))
+                        Some(News::Failed { id, why })
                     }
                 }
             }
             Move::There { id, path, size, sum } => {
                 self.sending.remove(&id)?;
-                Some(News::There(path, size, sum))
+                Some(News::There { id, path, size, sum })
             }
             Move::Failed { id, why } => {
                 self.forget(id);
-                Some(News::Failed(why))
+                Some(News::Failed { id, why })
             }
             Move::Ask { .. } | Move::Gone => None,
         }
@@ -405,20 +382,23 @@ mod tests {
         taker.0.take(7, &to).unwrap();
         sender.0.send(7, &from).unwrap();
         let there = loop {
-            if let Some(News::There(path, size, sum)) = next(&mut taker) {
-                break (path, size, sum);
+            if let Some(there @ News::There { .. }) = next(&mut taker) {
+                break there;
             }
             assert_eq!(std::fs::read(&to).unwrap(), b"old");
         };
-        assert_eq!(there.1, content.len() as u64);
+        assert!(
+            matches!(&there, News::There { id: 7, size, .. } if *size == content.len() as u64),
+            "{there:?}"
+        );
         assert_eq!(std::fs::read(&to).unwrap(), content);
         let told = loop {
             match next(&mut sender) {
-                Some(News::Progress(done, of)) => assert!(done <= of),
+                Some(News::Progress { done, size, .. }) => assert!(done <= size),
                 news => break news,
             }
         };
-        assert_eq!(told, Some(News::There(there.0, there.1, there.2)));
+        assert_eq!(told, Some(there));
         // Given up amid: the old file stays, and nothing lies beside it.
         taker.0.take(8, &to).unwrap();
         taker.0.piece(8, b"half");
@@ -430,7 +410,7 @@ mod tests {
         taker.0.piece(9, b"other");
         let news = taker.0.said(Move::Sent { id: 9, sum: "0".into() });
         assert!(
-            matches!(&news, Some(News::Failed(why)) if why.contains(" arrived damaged: ")),
+            matches!(&news, Some(News::Failed { why, .. }) if why.contains(" arrived damaged: ")),
             "{news:?}"
         );
         assert_eq!(std::fs::read(&to).unwrap(), content);
@@ -469,9 +449,10 @@ mod tests {
         side.0.taking.insert(2, full);
         assert_eq!(
             side.0.piece(2, b"x"),
-            Some(News::Failed(
-                "cannot write /dev/full: No space left on device (os error 28)".into()
-            ))
+            Some(News::Failed {
+                id: 2,
+                why: "cannot write /dev/full: No space left on device (os error 28)".into()
+            })
         );
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! [`frame`] is the outer form: one packet on one socket, in the order things happened. [`run`] holds the messages
 //! about a training run, which travel inside an [`frame::Kind::Event`] packet as JSON, [`figure`] what a cell wants drawn.
+//! `files` is what the kernel and those who carry its files say to each other.
 //!
 //! This crate knows nothing of Jupyter, evcxr or libtorch.
 
 pub mod cpp;
 #[cfg(feature = "run")]
 pub mod figure;
+#[cfg(feature = "files")]
+pub mod files;
 pub mod frame;
 #[cfg(feature = "run")]
 pub mod run;

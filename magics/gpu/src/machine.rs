@@ -79,7 +79,9 @@ impl Limits {
         let cpus = number("SLURM_CPUS_PER_TASK").or_else(|| number("SLURM_CPUS_ON_NODE"));
         // Slurm counts mebibytes.
         let per_cpu = || Some(number("SLURM_MEM_PER_CPU")?.saturating_mul(number("SLURM_CPUS_ON_NODE").or(cpus)?));
-        let memory = number("SLURM_MEM_PER_NODE").or_else(per_cpu);
+        // Of a job that srun has made, the program that starts the kernel has asked Slurm.
+        let own = || number("LIGHTCELL_JOB_MEMORY");
+        let memory = number("SLURM_MEM_PER_NODE").or_else(per_cpu).or_else(own);
         Limits {
             cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()),
             memory: memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
@@ -179,6 +181,8 @@ mod tests {
             ("SLURM_MEM_PER_CPU", "1024"),
         ]));
         assert_eq!((per_cpu.cpus, per_cpu.memory), (Some(8), Some(8 << 30)));
+        let asked = Limits::of_slurm(get(&[("SLURM_JOB_ID", "7"), ("LIGHTCELL_JOB_MEMORY", "1024")]));
+        assert_eq!((asked.cpus, asked.memory), (None, Some(1 << 30)));
     }
 
     #[test]
