@@ -285,8 +285,14 @@ fn an_error_of_a_tensor_is_said_in_the_users_line() {
     let cell = kernel.err("let c = a.f_matmul(&a)?;");
     assert_eq!((cell.ename(), cell.evalue()), ("Error", WORDS));
     assert_eq!(cell.stream("stderr"), format!("{WORDS}\n"));
-    let cell = kernel.ok("let joined = std::thread::scope(|s| s.spawn(|| a.matmul(&a)).join().is_err());\njoined");
+    let cell = kernel.ok(
+        "std::thread::spawn(|| { let a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)); a.matmul(&a) }).join().is_err()",
+    );
     assert_eq!(cell.value(), "true");
     assert_eq!(cell.stream("stderr"), format!("thread '<unnamed>' panicked: {WORDS}\n"));
-    assert_eq!(kernel.ok("a.size()").value(), "[2, 3]");
+    // What it holds is shown.
+    assert_eq!(
+        kernel.ok("&a + 1.5").value(),
+        "[[1.5000, 1.5000, 1.5000],\n [1.5000, 1.5000, 1.5000]]\nTensor[[2, 3], Float]"
+    );
 }
