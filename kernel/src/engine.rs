@@ -62,7 +62,7 @@ pub struct Diagnostic {
 }
 
 /// A place in the user's text. Lines and columns count from 1; columns are characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Span {
     /// First line.
     pub line: usize,

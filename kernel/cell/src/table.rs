@@ -243,7 +243,7 @@ mod tests {
             html.contains("<td>a, &lt;b&gt;</td><td>Some(1.5)</td><td>[1, 2]</td>"),
             "{html}"
         );
-        assert!(html.contains("<td>\\\"}</td><td>None</td><td>[]</td>"), "{html}");
+        assert!(html.contains("<td>\\&quot;}</td><td>None</td><td>[]</td>"), "{html}");
         assert!(html.contains("2 rows, 3 columns"), "{html}");
     }
 

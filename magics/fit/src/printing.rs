@@ -111,7 +111,10 @@ fn floats(values: &[f64]) -> Vec<String> {
         value if whole => format!("{value:.0}."),
         value => format!("{value:.PRECISION$}"),
     };
-    aligned(values.iter().map(text).collect())
+    // What is not finite, or zero, does not widen the others.
+    let counts = values.iter().filter(|value| value.is_finite() && **value != 0.0);
+    let width = counts.map(|value| text(value).len()).max().unwrap_or(0);
+    values.iter().map(|value| format!("{:>width$}", text(value))).collect()
 }
 
 /// `1.0000e+05`
