@@ -70,9 +70,9 @@ impl Session {
 
     /// Removes the folder, at the end of the kernel.
     pub fn remove(&self) {
-        // A process that is just ending may still write: try again.
-        for _ in 0..20 {
-            match std::fs::remove_dir_all(&self.path) {
+        // A process that is just ending may still write, and so may the executor's thread: try again.
+        for _ in 0..200 {
+            match clear(&self.path) {
                 Ok(()) => return,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
                 Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
@@ -92,6 +92,22 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// Removes a session's folder, its lock last: who is killed amid this leaves a folder that is known for a dead kernel's.
+fn clear(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == ".lock" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir_all(path)
 }
 
 fn rand_bits() -> u64 {
@@ -212,6 +228,29 @@ mod tests {
         );
         assert!(!to.join("debug/.cargo-lock").exists());
         std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_folder_in_which_something_still_writes_goes() {
+        let path = scratch("clear").join("session");
+        std::fs::create_dir_all(path.join("target/deps")).unwrap();
+        let lock = lock_file(&path).unwrap();
+        let session = Session {
+            path: path.clone(),
+            _lock: lock,
+        };
+        let writes = path.clone();
+        let writer = std::thread::spawn(move || {
+            let begun = std::time::Instant::now();
+            while begun.elapsed().as_millis() < 300 {
+                let _ = std::fs::write(writes.join("Cargo.lock"), "");
+            }
+        });
+        session.remove();
+        writer.join().unwrap();
+        session.remove();
+        assert!(!path.exists());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]

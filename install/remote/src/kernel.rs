@@ -229,7 +229,11 @@ fn remove_session(home: &Path, pid: u32) {
     let ours = format!("{pid}-");
     for entry in std::fs::read_dir(home.join("sessions")).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_free = || File::open(path.join(".lock")).is_ok_and(|file| lock(&file).is_ok());
+        // It may have been ended amid its own removal.
+        let is_free = || match File::open(path.join(".lock")) {
+            Ok(file) => lock(&file).is_ok(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
         if entry.file_name().to_string_lossy().starts_with(&ours) && is_free() {
             let _ = std::fs::remove_dir_all(&path);
         }
@@ -373,6 +377,8 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join(".lock"), "").unwrap();
         }
+        // Killed amid its own removal.
+        std::fs::create_dir_all(home.0.join("sessions/12-half/target")).unwrap();
         let held = File::open(home.0.join("sessions/12-held/.lock")).unwrap();
         lock(&held).unwrap();
         remove_session(&home.0, 12);
