@@ -28,11 +28,9 @@ pub fn without_stack(text: &str) -> Cow<'_, str> {
     let Some((before, quoted)) = said.split_once("Torch(\"") else {
         return Cow::Borrowed(said.trim_end());
     };
-    let before = match before.strip_prefix("called `Result::unwrap()` on an `Err` value: ") {
-        Some(rest) => rest,
-        // The words of an `expect`.
-        None => before,
-    };
+    // The words of an `expect` stay.
+    let unwrapped = before.strip_prefix("called `Result::unwrap()` on an `Err` value: ");
+    let before = unwrapped.unwrap_or(before);
     let words = quoted
         .replace("\\n", "\n")
         .replace("\\\"", "\"")
