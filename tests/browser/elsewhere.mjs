@@ -1,16 +1,9 @@
 // JupyterLab with a kernel on another machine: started as any, by the notebook that names it, through the quickstart.
 import { join } from 'node:path';
-import { FrontEnd, check, required } from './front_end.mjs';
+import { check, quickstart, required } from './front_end.mjs';
 
-const front = await FrontEnd.open({
-  name: required('LIGHTCELL_TEST_FRONT_END'),
-  path: required('LIGHTCELL_TEST_PATH'),
-  notebook: 'quickstart.ipynb',
-});
-const { page } = front;
-const step = (text) => console.log(`${new Date().toISOString().slice(11, 23)} ${text}`);
-
-try {
+await quickstart(async (front, step) => {
+  const { page } = front;
   await page.locator('.jp-NotebookPanel', { hasText: 'Rust on gpu' }).first().waitFor();
 
   step('run all');
@@ -39,11 +32,4 @@ try {
   await front.idle();
   await front.result('6 * 7', '42');
   check((await front.cells().filter({ hasText: '%upload' }).count()) === 1, 'the notebook is another');
-  step('done');
-} catch (error) {
-  await front.shot('failed').catch(() => {});
-  console.error(error);
-  process.exitCode = 1;
-} finally {
-  await front.close();
-}
+});

@@ -160,3 +160,23 @@ export class FrontEnd {
 export function check(condition, what) {
   if (!condition) throw new Error(what);
 }
+
+/** Opens the quickstart in the front end that the Rust test names and takes these steps; a failure leaves a screenshot. */
+export async function quickstart(steps) {
+  const front = await FrontEnd.open({
+    name: required('LIGHTCELL_TEST_FRONT_END'),
+    path: required('LIGHTCELL_TEST_PATH'),
+    notebook: 'quickstart.ipynb',
+  });
+  const step = (text) => console.log(`${new Date().toISOString().slice(11, 23)} ${text}`);
+  try {
+    await steps(front, step);
+    step('done');
+  } catch (error) {
+    await front.shot('failed').catch(() => {});
+    console.error(error);
+    process.exitCode = 1;
+  } finally {
+    await front.close();
+  }
+}

@@ -1,17 +1,11 @@
 // The way of a user through a front end: run all, watch, stop, restart, complete, inspect, answer, reload.
-import { FrontEnd, check, required } from './front_end.mjs';
+import { check, quickstart } from './front_end.mjs';
 
 const LONG = '%fit Mlp data --epochs 100000 --seed 1 --restart';
 
-const front = await FrontEnd.open({
-  name: required('LIGHTCELL_TEST_FRONT_END'),
-  path: required('LIGHTCELL_TEST_PATH'),
-  notebook: 'quickstart.ipynb',
-});
-const { page } = front;
-const step = (text) => console.log(`${new Date().toISOString().slice(11, 23)} ${text}`);
+await quickstart(async (front, step) => {
+  const { page } = front;
 
-try {
   step('highlighting');
   // The colour of a keyword differs from that of a name, and so does a number's: the editor takes the cell for Rust.
   const colours = await page.evaluate(() => {
@@ -87,50 +81,41 @@ try {
   await fit.scrollIntoViewIfNeeded();
   await front.shot('dark');
 
-  // The same parts in both front ends; once is enough.
-  if (required('LIGHTCELL_TEST_FRONT_END') === 'lab') {
-    step('reload in the middle of a run');
-    const again = await front.type(LONG);
-    await front.run();
-    await front.frames(again, 2);
-    await page.keyboard.press('Control+s');
-    await page.reload();
-    await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').filter({ visible: true }).first().waitFor();
-    await front.state('busy');
-    // The page has lost what the run showed; from here on it is there again, and goes on.
-    const joined = await front.type('%fit --attach');
-    await front.run();
-    await front.frames(joined, 3);
-    await joined.scrollIntoViewIfNeeded();
-    await front.shot('reloaded');
-    step('the panel of devices beside it');
-    const panel = await front.type('%gpu watch');
-    await front.run();
-    await front.frames(panel, 3);
-    await panel.locator('.jp-OutputArea-output svg polyline').first().waitFor({ state: 'attached' });
-    await panel.scrollIntoViewIfNeeded();
-    await front.shot('watching');
-    await front.result('%gpu watch stop', 'the panel stands still');
-    await front.stop();
-    await joined.locator('.jp-OutputArea-output', { hasText: /stopped: \d/ }).waitFor();
-    await front.idle();
-    await front.result('!fit.step_losses.is_empty()', 'true');
+  step('reload in the middle of a run');
+  const again = await front.type(LONG);
+  await front.run();
+  await front.frames(again, 2);
+  await page.keyboard.press('Control+s');
+  await page.reload();
+  await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').filter({ visible: true }).first().waitFor();
+  await front.state('busy');
+  // The page has lost what the run showed; from here on it is there again, and goes on.
+  const joined = await front.type('%fit --attach');
+  await front.run();
+  await front.frames(joined, 3);
+  await joined.scrollIntoViewIfNeeded();
+  await front.shot('reloaded');
 
-    step('restart');
-    await front.menu('Kernel', 'Restart Kernel…');
-    await page.locator('.jp-Dialog .jp-mod-accept').click();
-    await front.idle();
-    const gone = await front.type('fit.history.len()');
-    await front.run();
-    await gone.locator('.jp-OutputArea-output', { hasText: 'fit' }).first().waitFor();
-    await gone.scrollIntoViewIfNeeded();
-    await front.shot('restarted');
-  }
-  step('done');
-} catch (error) {
-  await front.shot('failed').catch(() => {});
-  console.error(error);
-  process.exitCode = 1;
-} finally {
-  await front.close();
-}
+  step('the panel of devices beside it');
+  const panel = await front.type('%gpu watch');
+  await front.run();
+  await front.frames(panel, 3);
+  await panel.locator('.jp-OutputArea-output svg polyline').first().waitFor({ state: 'attached' });
+  await panel.scrollIntoViewIfNeeded();
+  await front.shot('watching');
+  await front.result('%gpu watch stop', 'the panel stands still');
+  await front.stop();
+  await joined.locator('.jp-OutputArea-output', { hasText: /stopped: \d/ }).waitFor();
+  await front.idle();
+  await front.result('!fit.step_losses.is_empty()', 'true');
+
+  step('restart');
+  await front.menu('Kernel', 'Restart Kernel…');
+  await page.locator('.jp-Dialog .jp-mod-accept').click();
+  await front.idle();
+  const gone = await front.type('fit.history.len()');
+  await front.run();
+  await gone.locator('.jp-OutputArea-output', { hasText: 'fit' }).first().waitFor();
+  await gone.scrollIntoViewIfNeeded();
+  await front.shot('restarted');
+});

@@ -183,6 +183,14 @@ fn small_and_brief(jupyter: &Path, slurm: &Slurm) -> Kernel {
     // libtorch and CUDA go by these: neither asks Slurm.
     let seen = brief.ok("[\"OMP_NUM_THREADS\", \"CUDA_VISIBLE_DEVICES\"].map(|name| std::env::var(name).unwrap())");
     assert_eq!(seen.value(), "[\"1\", \"0\"]");
+    // What `%fit` calculates with: where two processors may be used, this work starts a second thread.
+    let work = "use lightcell::prelude::*;
+        let threads = || std::fs::read_dir(\"/proc/self/task\").map_or(0, Iterator::count);
+        let x = Tensor::rand([600, 600], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let before = threads();
+        x.matmul(&x).relu().sum(Kind::Float).backward();
+        (tch::get_num_threads(), threads() - before)";
+    assert_eq!(brief.ok(work).value(), "(1, 0)");
     brief.send(json!({"op": "execute", "code": "loop { std::thread::sleep(std::time::Duration::from_millis(50)); }"}));
     brief
 }

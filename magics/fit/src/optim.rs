@@ -37,6 +37,7 @@ pub struct Optim {
     pub(crate) weight_decay: f64,
     pub(crate) groups: Vec<ParamGroup>,
     pub(crate) plan: Plan,
+    pub(crate) fused: bool,
     /// The first setting that the algorithm does not have. Said when the optimizer is made, where an error can be said.
     fault: Option<Error>,
 }
@@ -207,6 +208,7 @@ impl Optim {
             weight_decay: 0.0,
             groups: Vec::new(),
             plan: Plan::default(),
+            fused: true,
             fault: None,
         }
     }
@@ -275,6 +277,23 @@ impl Optim {
             Algorithm::Sgd { .. } | Algorithm::Lbfgs(_) => return self.lacks("eps"),
         }
         self
+    }
+
+    /// Whether SGD, Adam and AdamW step by libtorch's fused kernels, as PyTorch does with `fused=True`: one pass through a
+    /// parameter instead of one for each operation. On by default, as it is faster everywhere; PyTorch's own default takes the
+    /// operations one by one, and rounds differently in the last digit. A run with `--compat lightning` does so too.
+    ///
+    /// ```
+    /// use lightcell::prelude::*;
+    /// let optim = adam(1e-3).fused(false);
+    /// ```
+    #[must_use]
+    pub fn fused(mut self, on: bool) -> Optim {
+        self.fused = on;
+        match self.algorithm {
+            Algorithm::RmsProp { .. } | Algorithm::Adagrad { .. } | Algorithm::Lbfgs(_) if on => self.lacks("fused"),
+            _ => self,
+        }
     }
 
     /// Divides by the largest mean square so far, in Adam and AdamW.

@@ -94,7 +94,8 @@ pub enum Compat {
     None,
     /// As PyTorch's `DataLoader` and Lightning: one stream for initialisation, dropout and order, from which each pass over
     /// a loader draws. A run with the same seed then sees the samples in the same order as there. A left-over window of
-    /// `accumulate_grad_batches` counts for less, as there. Going on is another run than one long one.
+    /// `accumulate_grad_batches` counts for less, as there, and optimizers step unfused. Going on is another run than one long
+    /// one.
     Lightning,
 }
 

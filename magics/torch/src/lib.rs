@@ -1,10 +1,13 @@
 //! What a trainer needs of libtorch and tch does not have: autocast with a type of numbers, the state of random
-//! generators, the statistics of CUDA's allocator, unscaling of gradients, deterministic algorithms, the search for
-//! anomalies. A small file of C++ behind `shim.h`; its faults come back as [`Error`] values.
+//! generators, the statistics of CUDA's allocator, unscaling of gradients, fused steps of optimizers, deterministic
+//! algorithms, the search for anomalies. A small file of C++ behind `shim.h`; its faults come back as [`Error`] values.
 //!
 //! The switches (`set_…`) hold for the whole process, as in libtorch.
 
+mod fused;
 mod sys;
+
+pub use fused::{AdamSettings, SgdSettings, fused_adam, fused_sgd};
 
 use std::ffi::{CStr, c_int};
 use std::fmt;

@@ -7,6 +7,10 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/full.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/version.h>
@@ -50,6 +54,30 @@ c10::Device device_of(int number) {
 }
 
 at::Tensor &tensor_of(lightcell_torch_tensor tensor) { return *static_cast<at::Tensor *>(tensor); }
+
+std::vector<at::Tensor> list_of(lightcell_torch_tensor const *tensors, size_t count) {
+  std::vector<at::Tensor> list;
+  list.reserve(count);
+  for (size_t at = 0; at < count; at++) list.push_back(tensor_of(tensors[at]));
+  return list;
+}
+
+// The fused kernels go through the memory of a parameter and of what belongs to it side by side, unchecked.
+bool fits(const std::vector<at::Tensor> &params, const std::vector<at::Tensor> &others) {
+  for (const auto &param : params) {
+    if (!param.is_floating_point() || !(param.is_cpu() || param.is_cuda()) || !param.is_non_overlapping_and_dense() ||
+        param.device() != params[0].device() || param.scalar_type() != params[0].scalar_type())
+      return false;
+  }
+  for (size_t at = 0; at < others.size(); at++) {
+    const auto &param = params[at % params.size()], &other = others[at];
+    if (other.layout() != at::kStrided || other.device() != param.device() ||
+        other.scalar_type() != param.scalar_type() || other.sizes() != param.sizes() ||
+        other.strides() != param.strides())
+      return false;
+  }
+  return true;
+}
 
 // The generator, ready: CUDA's are made when CUDA is first used.
 at::Generator generator_of(int number) {
@@ -156,10 +184,45 @@ int lightcell_torch_empty_cache(int device) {
 int lightcell_torch_unscale(lightcell_torch_tensor const *gradients, size_t count, lightcell_torch_tensor found_inf,
                             lightcell_torch_tensor factor) {
   return guarded([&] {
-    std::vector<at::Tensor> list;
-    list.reserve(count);
-    for (size_t at = 0; at < count; at++) list.push_back(tensor_of(gradients[at]));
+    auto list = list_of(gradients, count);
     at::_amp_foreach_non_finite_check_and_unscale_(list, tensor_of(found_inf), tensor_of(factor));
+  });
+}
+
+int lightcell_torch_fused_adam(const lightcell_torch_adam *settings, lightcell_torch_tensor const *tensors, size_t count,
+                               int *done) {
+  return guarded([&] {
+    const auto &s = *settings;
+    auto params = list_of(tensors, count);
+    const size_t slots = s.amsgrad ? 3 : 2;
+    *done = count > 0 && fits(params, list_of(tensors + count, (1 + slots) * count));
+    if (!*done) return;
+    auto grads = list_of(tensors + count, count), means = list_of(tensors + 2 * count, count),
+         squares = list_of(tensors + 3 * count, count);
+    auto largest = s.amsgrad ? list_of(tensors + 4 * count, count) : std::vector<at::Tensor>();
+    // Each parameter has made as many steps; the kernel only reads their number.
+    auto step = at::full({}, s.step, params[0].options().dtype(at::kFloat).requires_grad(false));
+    std::vector<at::Tensor> steps(count, step);
+    if (s.decoupled)
+      at::_fused_adamw_(params, grads, means, squares, largest, steps, s.lr, s.beta1, s.beta2, s.weight_decay, s.eps,
+                        s.amsgrad != 0, false);
+    else
+      at::_fused_adam_(params, grads, means, squares, largest, steps, s.lr, s.beta1, s.beta2, s.weight_decay, s.eps,
+                       s.amsgrad != 0, false);
+  });
+}
+
+int lightcell_torch_fused_sgd(const lightcell_torch_sgd *settings, lightcell_torch_tensor const *tensors, size_t count,
+                              int *done) {
+  return guarded([&] {
+    const auto &s = *settings;
+    auto params = list_of(tensors, count);
+    const size_t slots = s.momentum != 0 ? 1 : 0;
+    *done = count > 0 && fits(params, list_of(tensors + count, (1 + slots) * count));
+    if (!*done) return;
+    auto grads = list_of(tensors + count, count), buffers = list_of(tensors + 2 * count, slots * count);
+    at::_fused_sgd_(params, grads, buffers, s.weight_decay, s.momentum, s.lr, s.dampening, s.nesterov != 0, false,
+                    s.first != 0);
   });
 }
 

@@ -59,6 +59,26 @@ int lightcell_torch_empty_cache(int device);
 int lightcell_torch_unscale(lightcell_torch_tensor const *gradients, size_t count, lightcell_torch_tensor found_inf,
                             lightcell_torch_tensor factor);
 
+// One step of Adam, or AdamW where `decoupled`, by the kernel that changes each parameter in one pass. `step` counts from 1.
+typedef struct {
+  double lr, beta1, beta2, weight_decay, eps, step;
+  int32_t amsgrad, decoupled;
+} lightcell_torch_adam;
+
+// One step of SGD; at the first, the momentum's buffers are made from the gradients.
+typedef struct {
+  double lr, momentum, dampening, weight_decay;
+  int32_t nesterov, first;
+} lightcell_torch_sgd;
+
+// Of `count` parameters: the parameters, then their gradients, then two lists for Adam (means, mean squares; with AMSGrad a
+// third, the largest mean squares), one for SGD with a momentum. `done` becomes 0, and nothing is changed, where the kernel
+// is not made for these tensors.
+int lightcell_torch_fused_adam(const lightcell_torch_adam *settings, lightcell_torch_tensor const *tensors, size_t count,
+                               int *done);
+int lightcell_torch_fused_sgd(const lightcell_torch_sgd *settings, lightcell_torch_tensor const *tensors, size_t count,
+                              int *done);
+
 int lightcell_torch_set_deterministic(int on, int warn_only);
 int lightcell_torch_deterministic(int *on, int *warn_only);
 int lightcell_torch_set_anomaly(int on, int check_nan);

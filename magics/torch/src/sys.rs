@@ -1,6 +1,7 @@
 //! The functions of `shim.h`.
 
 use crate::MemoryStats;
+use crate::fused::{AdamSettings, SgdSettings};
 use std::ffi::{c_char, c_int};
 use torch_sys::C_tensor;
 
@@ -28,6 +29,18 @@ unsafe extern "C" {
         count: usize,
         found_inf: *const C_tensor,
         factor: *const C_tensor,
+    ) -> c_int;
+    pub fn lightcell_torch_fused_adam(
+        settings: *const AdamSettings,
+        tensors: *const *const C_tensor,
+        count: usize,
+        done: *mut c_int,
+    ) -> c_int;
+    pub fn lightcell_torch_fused_sgd(
+        settings: *const SgdSettings,
+        tensors: *const *const C_tensor,
+        count: usize,
+        done: *mut c_int,
     ) -> c_int;
     pub fn lightcell_torch_set_deterministic(on: c_int, warn_only: c_int) -> c_int;
     pub fn lightcell_torch_deterministic(on: *mut c_int, warn_only: *mut c_int) -> c_int;

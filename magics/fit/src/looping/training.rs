@@ -304,7 +304,10 @@ impl Loop<'_> {
                 work.hook(Hook::BeforeOptimizerStep, &mut cx)?;
                 clip(trainer, optimizer)?;
                 if made && !optimizer.is_lbfgs() {
-                    optimizer.step()?;
+                    match trainer.compat {
+                        Compat::None => optimizer.step(),
+                        Compat::Lightning => optimizer.step_unfused(),
+                    }?;
                 }
                 if let Some(scaler) = &mut scaler {
                     scaler.update(made);

@@ -79,6 +79,21 @@ impl Graph {
         }
     }
 
+    /// Adds a convolution: its inputs are `x`, the weight and, where there is one, the bias.
+    fn convolution(
+        &mut self,
+        op: &str,
+        x: &Value,
+        (weight, bias): (&Tensor, Option<&Tensor>),
+        attributes: &[(&str, Attribute)],
+        shape: Vec<i64>,
+    ) -> Value {
+        let mut inputs = vec![x.name.clone(), self.constant(weight)];
+        inputs.extend(bias.map(|bias| self.constant(bias)));
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        self.node(op, &inputs, attributes, shape)
+    }
+
     fn nodes_out(
         &mut self,
         op: &str,

@@ -12,6 +12,7 @@ pub(crate) struct Kernels(CModule);
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Arg<'a> {
     Tensors(&'a [Tensor]),
+    Refs(&'a [&'a Tensor]),
     Tensor(&'a Tensor),
     Float(f64),
     Int(i64),
@@ -22,6 +23,7 @@ impl Arg<'_> {
     fn value(self) -> IValue {
         match self {
             Arg::Tensors(list) => IValue::TensorList(list.iter().map(Tensor::shallow_clone).collect()),
+            Arg::Refs(list) => IValue::TensorList(list.iter().map(|tensor| tensor.shallow_clone()).collect()),
             Arg::Tensor(tensor) => IValue::Tensor(tensor.shallow_clone()),
             Arg::Float(number) => IValue::Double(number),
             Arg::Int(number) => IValue::Int(number),

@@ -2,7 +2,7 @@
 
 use super::kernels::{Arg, Kernels};
 use super::lbfgs::Memory;
-use super::part::{Part, slot_names};
+use super::part::{How, Part, slot_names};
 use super::{Algorithm, Optim};
 use crate::error::{Error, Kind, Result};
 use crate::schedule::{ScheduleState, Scheduler};
@@ -47,6 +47,8 @@ pub struct Optimizer {
     pub(super) groups: Vec<Group>,
     pub(crate) scheduler: Scheduler,
     pub(super) kernels: Kernels,
+    /// Steps by fused kernels, where there are some.
+    fused: bool,
     /// What L-BFGS remembers, after its first step.
     pub(super) lbfgs: Option<Memory>,
     /// tch's optimizer over the same parameters, for one thing it alone can do: take gradients away. A gradient that is
@@ -108,6 +110,7 @@ impl Optimizer {
             groups,
             scheduler,
             kernels: Kernels::load()?,
+            fused: optim.fused,
             lbfgs: None,
             gradients,
             fixed: None,
@@ -179,6 +182,18 @@ impl Optimizer {
     /// # Errors
     /// libtorch's own, such as a device without memory; and with LBFGS, which a run steps otherwise.
     pub fn step(&mut self) -> Result<()> {
+        self.step_by(self.fused)
+    }
+
+    /// Does the operations of a step one by one, in the order of PyTorch's default and with its rounding.
+    ///
+    /// # Errors
+    /// As [`step`](Optimizer::step).
+    pub(crate) fn step_unfused(&mut self) -> Result<()> {
+        self.step_by(false)
+    }
+
+    fn step_by(&mut self, fused: bool) -> Result<()> {
         if self.is_lbfgs() {
             return Err(Error::new(
                 Kind::Option,
@@ -187,26 +202,33 @@ impl Optimizer {
         }
         let _guard = tch::no_grad_guard();
         let (algorithm, kernels) = (self.algorithm, &self.kernels);
-        let slots = slot_names(algorithm);
+        let slots = slot_names(algorithm).len();
         for group in &mut self.groups {
             // Those that have made the same number of steps go together, usually all.
-            let mut parts: BTreeMap<u64, Part> = BTreeMap::new();
-            for member in &mut group.members {
+            let mut parts: BTreeMap<u64, Vec<(usize, Tensor)>> = BTreeMap::new();
+            for (at, member) in group.members.iter_mut().enumerate() {
                 let grad = member.tensor.grad();
                 if !grad.defined() {
                     continue;
                 }
-                member.begin(algorithm, slots.len())?;
-                let part = parts.entry(member.step).or_insert_with(|| Part::new(slots.len()));
+                member.begin(algorithm, slots)?;
+                parts.entry(member.step).or_default().push((at, grad));
                 member.step += 1;
-                part.params.push(member.tensor.shallow_clone());
-                part.grads.push(grad);
-                for (list, slot) in part.slots.iter_mut().zip(&member.slots) {
-                    list.push(slot.shallow_clone());
-                }
             }
-            for (step, part) in &parts {
-                part.run(kernels, algorithm, group.lr, group.weight_decay, step + 1)?;
+            for (step, grads) in &parts {
+                let mut part = Part::new(slots);
+                for (at, grad) in grads {
+                    let member = &group.members[*at];
+                    part.add(&member.tensor, grad, &member.slots);
+                }
+                let how = How {
+                    algorithm,
+                    fused,
+                    lr: group.lr,
+                    weight_decay: group.weight_decay,
+                    step: step + 1,
+                };
+                part.run(kernels, how)?;
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! One call of an algorithm's kernel: for parameters of one group that have made the same number of steps.
+//! One call of an algorithm's kernel, fused where there is one: for parameters of one group that have made the same number of steps.
 
 use super::Algorithm;
 use super::kernels::{Arg, Kernels};
 use crate::error::Result;
+use lightcell_torch::{AdamSettings, SgdSettings};
 use tch::Tensor;
 
 /// PyTorch's names of what an algorithm remembers of a parameter.
@@ -26,15 +27,27 @@ pub(super) fn slot_names(algorithm: Algorithm) -> Vec<&'static str> {
 }
 
 /// Parameters of one group that have made the same number of steps.
-pub(super) struct Part {
-    pub params: Vec<Tensor>,
-    pub grads: Vec<Tensor>,
+pub(super) struct Part<'a> {
+    params: Vec<&'a Tensor>,
+    grads: Vec<&'a Tensor>,
     /// For each of the algorithm's slots, those of the parameters.
-    pub slots: Vec<Vec<Tensor>>,
+    slots: Vec<Vec<&'a Tensor>>,
 }
 
-impl Part {
-    pub fn new(slots: usize) -> Part {
+/// How a group is changed in a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    pub algorithm: Algorithm,
+    /// By PyTorch's fused kernel, where there is one for the algorithm and the tensors.
+    pub fused: bool,
+    pub lr: f64,
+    pub weight_decay: f64,
+    /// The number of this step, from 1.
+    pub step: u64,
+}
+
+impl<'a> Part<'a> {
+    pub fn new(slots: usize) -> Part<'a> {
         Part {
             params: Vec::new(),
             grads: Vec::new(),
@@ -42,19 +55,68 @@ impl Part {
         }
     }
 
-    /// Changes the parameters; `step` is the number of this step, from 1.
+    pub fn add(&mut self, param: &'a Tensor, grad: &'a Tensor, slots: &'a [Tensor]) {
+        self.params.push(param);
+        self.grads.push(grad);
+        for (list, slot) in self.slots.iter_mut().zip(slots) {
+            list.push(slot);
+        }
+    }
+
+    /// Changes the parameters.
     ///
     /// # Errors
     /// libtorch's own.
-    pub fn run(&self, kernels: &Kernels, algorithm: Algorithm, lr: f64, weight_decay: f64, step: u64) -> Result<()> {
+    pub fn run(&self, kernels: &Kernels, how: How) -> Result<()> {
+        if how.fused && self.fused(how)? {
+            return Ok(());
+        }
+        self.foreach(kernels, how)
+    }
+
+    /// Changes the parameters by a kernel that goes through each once; whether there is one for them.
+    fn fused(&self, how: How) -> Result<bool> {
+        let lists = std::iter::once(&self.grads).chain(&self.slots);
+        let lists: Vec<&[&Tensor]> = lists.map(Vec::as_slice).collect();
+        Ok(match how.algorithm {
+            Algorithm::Adam {
+                decoupled,
+                betas,
+                eps,
+                amsgrad,
+            } => {
+                let settings = AdamSettings::new(how.step, how.lr, betas).eps(eps).amsgrad(amsgrad);
+                lightcell_torch::fused_adam(
+                    &settings.weight_decay(how.weight_decay, decoupled),
+                    &self.params,
+                    &lists,
+                )?
+            }
+            Algorithm::Sgd {
+                momentum,
+                dampening,
+                nesterov,
+            } => {
+                let settings = SgdSettings::new(how.lr).weight_decay(how.weight_decay);
+                let settings = settings.momentum(momentum, dampening, nesterov, how.step == 1);
+                lightcell_torch::fused_sgd(&settings, &self.params, &lists)?
+            }
+            Algorithm::RmsProp { .. } | Algorithm::Adagrad { .. } | Algorithm::Lbfgs(_) => false,
+        })
+    }
+
+    /// Changes the parameters by operations on all of them, one after the other: the order of PyTorch's default, and its
+    /// rounding.
+    fn foreach(&self, kernels: &Kernels, how: How) -> Result<()> {
+        let (algorithm, step) = (how.algorithm, how.step);
         // A slot that the settings do without is an empty list, which the kernel does not touch.
         let names = slot_names(algorithm);
         let slot = |name: &str| {
             let at = names.iter().position(|n| *n == name);
-            Arg::Tensors(at.map_or(&[], |at| self.slots[at].as_slice()))
+            Arg::Refs(at.map_or(&[], |at| self.slots[at].as_slice()))
         };
-        let (params, grads) = (Arg::Tensors(&self.params), Arg::Tensors(&self.grads));
-        let (lr, weight_decay) = (Arg::Float(lr), Arg::Float(weight_decay));
+        let (params, grads) = (Arg::Refs(&self.params), Arg::Refs(&self.grads));
+        let (lr, weight_decay) = (Arg::Float(how.lr), Arg::Float(how.weight_decay));
         match algorithm {
             Algorithm::Sgd {
                 momentum,

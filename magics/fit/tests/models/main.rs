@@ -1,6 +1,7 @@
 //! The models against PyTorch 2.13.0 and torchvision (`make.py`): names, shapes, initial weights and logits.
 
 mod formula;
+// The example's own `main` is not called here.
 #[path = "../../examples/logits.rs"]
 #[allow(dead_code)]
 mod logits;

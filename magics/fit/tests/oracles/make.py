@@ -89,6 +89,16 @@ OPTIMIZERS = {
         p, lr=1e-3, alpha=0.9, momentum=0.9, centered=True, weight_decay=0.01
     ),
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.05, lr_decay=0.01, initial_accumulator_value=0.1),
+    # One pass through each parameter, rounded otherwise.
+    "sgd_fused": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, fused=True),
+    "sgd_nesterov_fused": lambda p: torch.optim.SGD(
+        p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01, fused=True
+    ),
+    "adam_fused": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+    "adam_decay_fused": lambda p: torch.optim.Adam(
+        p, lr=1e-2, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.05, fused=True
+    ),
+    "adamw_amsgrad_fused": lambda p: torch.optim.AdamW(p, lr=1e-2, amsgrad=True, fused=True),
 }
 
 

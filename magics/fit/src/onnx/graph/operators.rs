@@ -35,9 +35,6 @@ impl Flow for Graph {
             )
         };
         let shape = vec![x.shape[0], size[0], place(0), place(1)];
-        let mut inputs = vec![x.name.clone(), self.constant(&layer.weight)];
-        inputs.extend(layer.bias.as_ref().map(|bias| self.constant(bias)));
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let attributes = [
             ("kernel_shape", Attribute::Ints(&size[2..])),
             ("strides", Attribute::Ints(&layer.stride)),
@@ -45,7 +42,7 @@ impl Flow for Graph {
             ("dilations", Attribute::Ints(&layer.dilation)),
             ("group", Attribute::Int(layer.groups)),
         ];
-        self.node("Conv", &inputs, &attributes, shape)
+        self.convolution("Conv", x, (&layer.weight, layer.bias.as_ref()), &attributes, shape)
     }
 
     fn conv_transpose2d(&mut self, layer: &ConvTranspose2d, x: &Value) -> Value {
@@ -57,9 +54,6 @@ impl Flow for Graph {
                 + 1
         };
         let shape = vec![x.shape[0], size[1] * layer.groups, place(0), place(1)];
-        let mut inputs = vec![x.name.clone(), self.constant(&layer.weight)];
-        inputs.extend(layer.bias.as_ref().map(|bias| self.constant(bias)));
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let attributes = [
             ("kernel_shape", Attribute::Ints(&size[2..])),
             ("strides", Attribute::Ints(&layer.stride)),
@@ -68,7 +62,13 @@ impl Flow for Graph {
             ("output_padding", Attribute::Ints(&layer.output_padding)),
             ("group", Attribute::Int(layer.groups)),
         ];
-        self.node("ConvTranspose", &inputs, &attributes, shape)
+        self.convolution(
+            "ConvTranspose",
+            x,
+            (&layer.weight, layer.bias.as_ref()),
+            &attributes,
+            shape,
+        )
     }
 
     fn batch_norm2d(&mut self, layer: &BatchNorm2d, x: &Value) -> Value {
