@@ -68,13 +68,7 @@ fn compare(row: u32, name: &str, tolerance: f64) {
 #[test]
 fn oracle_01_sgd_curves() {
     let _turn = in_turn();
-    for name in [
-        "sgd",
-        "sgd_dampened",
-        "sgd_nesterov",
-        "sgd_fused",
-        "sgd_nesterov_fused",
-    ] {
+    for name in ["sgd", "sgd_dampened", "sgd_nesterov", "sgd_fused", "sgd_nesterov_fused"] {
         compare(1, name, 1e-6);
     }
 }
