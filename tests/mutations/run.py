@@ -75,6 +75,13 @@ FAULTS = [
         "if !stopped && pass.whole() && !self.trainer.trial {",
         "if !stopped && pass.whole() && !self.trainer.trial && !crate::fault(\"early_plateau\") {",
     ),
+    (
+        "first_step",
+        "an optimizer's every step is its first",
+        f"{FIT}/optim/optimizer.rs",
+        "                    step: step + 1,\n",
+        "                    step: if crate::fault(\"first_step\") { 1 } else { step + 1 },\n",
+    ),
 ]
 
 FAULT = '''

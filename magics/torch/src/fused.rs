@@ -173,6 +173,25 @@ mod tests {
     use super::*;
     use tch::{Device, Kind};
 
+    #[test]
+    fn all_types_of_numbers_are_stepped() {
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Half] {
+            let tensor = |value: f64| Tensor::from_slice(&[value, value]).to_kind(kind);
+            let (x, gradient, mean, square) = (tensor(1.0), tensor(0.5), tensor(0.0), tensor(0.0));
+            let adam = AdamSettings::new(1, 0.25, (0.9, 0.999));
+            assert!(fused_adam(&adam, &[&x], &[&[&gradient], &[&mean], &[&square]]).unwrap());
+            // The first step of Adam is the rate, whatever the gradient.
+            assert!((f64::try_from(&x.get(0)).unwrap() - 0.75).abs() < 1e-2, "{kind:?}: {x}");
+            let sgd = SgdSettings::new(0.5).momentum(0.9, 0.0, true, true);
+            assert!(fused_sgd(&sgd, &[&x], &[&[&gradient], &[&mean]]).unwrap());
+            // Nesterov: the gradient and 0.9 of it, as it is the first in the buffer.
+            assert!(
+                (f64::try_from(&x.get(1)).unwrap() - 0.275).abs() < 1e-2,
+                "{kind:?}: {x}"
+            );
+        }
+    }
+
     /// What the kernel would read as if it were in order is left to others, and nothing is changed.
     #[test]
     fn tensors_that_do_not_lie_alike_are_refused() {
