@@ -4,6 +4,7 @@
 use crate::{Result, checked, sys};
 use std::ffi::c_int;
 use tch::Tensor;
+use torch_sys::C_tensor;
 
 /// Settings of one step of Adam.
 #[repr(C)]
@@ -125,14 +126,11 @@ impl SgdSettings {
 #[inline(never)]
 pub fn fused_adam(settings: &AdamSettings, params: &[&Tensor], lists: &[&[&Tensor]]) -> Result<bool> {
     let wanted = if settings.amsgrad != 0 { 4 } else { 3 };
-    let Some(tensors) = gathered(params, lists, wanted) else {
-        return Ok(false);
-    };
-    let mut done: c_int = 0;
-    // SAFETY: so many lists of the length of `params` as the settings ask for (`gathered`), of tensors that outlive the call.
-    // Their numbers change behind shared references, as in all of tch's functions in place.
-    checked(unsafe { sys::lightcell_torch_fused_adam(settings, tensors.as_ptr(), params.len(), &mut done) })?;
-    Ok(done != 0)
+    step(params, lists, wanted, |tensors, count, done| {
+        // SAFETY: so many lists of the length of `params` as the settings ask for, of tensors that outlive the call. Their
+        // numbers change behind shared references, as in all of tch's functions in place.
+        unsafe { sys::lightcell_torch_fused_adam(settings, tensors, count, done) }
+    })
 }
 
 /// One step of SGD (`torch._fused_sgd_`). The lists are as long as `params`, and their tensors of the same shapes: the gradients
@@ -152,20 +150,28 @@ pub fn fused_adam(settings: &AdamSettings, params: &[&Tensor], lists: &[&[&Tenso
 #[inline(never)]
 pub fn fused_sgd(settings: &SgdSettings, params: &[&Tensor], lists: &[&[&Tensor]]) -> Result<bool> {
     let wanted = if settings.momentum != 0.0 { 2 } else { 1 };
-    let Some(tensors) = gathered(params, lists, wanted) else {
-        return Ok(false);
-    };
-    let mut done: c_int = 0;
-    // SAFETY: as in `fused_adam`.
-    checked(unsafe { sys::lightcell_torch_fused_sgd(settings, tensors.as_ptr(), params.len(), &mut done) })?;
-    Ok(done != 0)
+    step(params, lists, wanted, |tensors, count, done| {
+        // SAFETY: as in `fused_adam`.
+        unsafe { sys::lightcell_torch_fused_sgd(settings, tensors, count, done) }
+    })
 }
 
-/// All tensors one list after the other, if there are as many lists as wanted and each is as long as the first.
-fn gathered(params: &[&Tensor], lists: &[&[&Tensor]], wanted: usize) -> Option<Vec<*const torch_sys::C_tensor>> {
-    let fits = lists.len() == wanted && lists.iter().all(|list| list.len() == params.len());
+/// Calls a kernel with all tensors, one list after the other, if there are as many lists as wanted and each is as long as
+/// `params`; whether it did the step.
+fn step(
+    params: &[&Tensor],
+    lists: &[&[&Tensor]],
+    wanted: usize,
+    kernel: impl FnOnce(*const *const C_tensor, usize, &mut c_int) -> c_int,
+) -> Result<bool> {
+    if lists.len() != wanted || lists.iter().any(|list| list.len() != params.len()) {
+        return Ok(false);
+    }
     let all = std::iter::once(&params).chain(lists).flat_map(|list| list.iter());
-    fits.then(|| all.map(|tensor| tensor.as_ptr()).collect())
+    let tensors: Vec<*const C_tensor> = all.map(|tensor| tensor.as_ptr()).collect();
+    let mut done: c_int = 0;
+    checked(kernel(tensors.as_ptr(), params.len(), &mut done))?;
+    Ok(done != 0)
 }
 
 #[cfg(test)]
