@@ -127,6 +127,9 @@ def main():
             as_it_should = bool(failed) if name else run.returncode == 0
             wrong |= not as_it_should
             colour = "red" if failed else "green"
+            if run.returncode and not failed:
+                # It did not come to the tests.
+                print(run.stdout[-2000:], run.stderr[-2000:])
             print(f"{'ok' if as_it_should else 'WRONG':<6} {colour:<6} {about}", *failed, sep="\n         " if failed else "", flush=True)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
