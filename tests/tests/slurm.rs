@@ -189,7 +189,7 @@ fn small_and_brief(jupyter: &Path, slurm: &Slurm) -> Kernel {
         let x = Tensor::rand([600, 600], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let before = threads();
         x.matmul(&x).relu().sum(Kind::Float).backward();
-        (tch::get_num_threads(), threads() - before)";
+        (lightcell::tch::get_num_threads(), threads() - before)";
     assert_eq!(brief.ok(work).value(), "(1, 0)");
     brief.send(json!({"op": "execute", "code": "loop { std::thread::sleep(std::time::Duration::from_millis(50)); }"}));
     brief

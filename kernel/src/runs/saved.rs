@@ -13,7 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 const KEPT: usize = 500;
 const BYTES: u64 = 500_000_000;
 
-/// Of the steps of a run one is kept in this time: 0.7 MB an hour.
+/// All steps that a run reports, ten a second at most, are kept up to so many bytes: over four hours.
+const WHOLE: u64 = 32_000_000;
+
+/// Then one is kept in this time: 0.7 MB an hour.
 const STEP: Duration = Duration::from_secs(1);
 
 /// How the line of a step begins.
@@ -54,6 +57,7 @@ pub struct Known {
 pub struct Writer {
     /// Locked for as long as it is open.
     file: File,
+    written: u64,
     stepped: Option<Instant>,
     broken: bool,
 }
@@ -96,6 +100,7 @@ impl Saved {
             file.write_all(&line(serde_json::to_vec(&head)?))?;
             Ok(Writer {
                 file,
+                written: 0,
                 stepped: None,
                 broken: false,
             })
@@ -219,13 +224,15 @@ impl Writer {
             return;
         }
         if let RunEvent::Step { .. } = event {
-            if self.stepped.is_some_and(|last| last.elapsed() < STEP) {
+            if self.written >= WHOLE && self.stepped.is_some_and(|last| last.elapsed() < STEP) {
                 return;
             }
             self.stepped = Some(Instant::now());
         }
         // One write of a whole line.
-        if let Err(error) = self.file.write_all(&line(run::encode(event))) {
+        let line = line(run::encode(event));
+        self.written += line.len() as u64;
+        if let Err(error) = self.file.write_all(&line) {
             tracing::warn!("the run is kept no further: {error}");
             self.broken = true;
         }
@@ -302,7 +309,9 @@ mod tests {
         drop(first);
         let mut second = saved.begin(&started("two"), after(20)).unwrap();
         second.event(&step("two"));
-        // Within the second.
+        second.event(&step("two"));
+        // A long run: within the second, one.
+        second.written = WHOLE;
         second.event(&step("two"));
         second.event(&epoch("two", 0));
 
@@ -317,7 +326,7 @@ mod tests {
         let whole = saved.whole(runs[1].file.as_deref().unwrap()).unwrap();
         assert!(whole.text().contains("batch 1/5"), "{}", whole.text());
         let file = std::fs::read_to_string(runs[1].file.as_ref().unwrap()).unwrap();
-        assert_eq!(file.matches(STEP_LINE).count(), 1, "{file}");
+        assert_eq!(file.matches(STEP_LINE).count(), 2, "{file}");
         assert!(here("/b").runs(|_| false).is_empty());
         assert_eq!(here("/a").runs(|name| name == "one").len(), 1);
 
