@@ -168,9 +168,9 @@ fn a_kernel_runs_in_an_allocation_and_leaves_none() {
     assert_eq!(brief.call(json!({"op": "shutdown"}))["gone"], true);
 }
 
-/// A kernel with a minute, one processor, a gibibyte and one of the GPUs, in which a cell runs until its time is over.
+/// A kernel with two minutes, one processor, a gibibyte and one of the GPUs, in which a cell runs until its time is over.
 fn small_and_brief(jupyter: &Path, slurm: &Slurm) -> Kernel {
-    let options = ["--time", "1", "--cpus", "1", "--gpus", "1", "--srun-arg=--mem=1G"];
+    let options = ["--time", "2", "--cpus", "1", "--gpus", "1", "--srun-arg=--mem=1G"];
     let said = add(jupyter, slurm, &[&["brief", "slurm://"][..], &options].concat());
     assert!(said.contains("✓ kernel      runs on "), "{said}");
     let mut brief = kernel(jupyter, slurm, "brief");
