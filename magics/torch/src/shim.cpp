@@ -62,19 +62,29 @@ std::vector<at::Tensor> list_of(lightcell_torch_tensor const *tensors, size_t co
   return list;
 }
 
+// So many lists of `count` tensors each, which follow each other; the first is that of the parameters.
+std::vector<std::vector<at::Tensor>> lists_of(lightcell_torch_tensor const *tensors, size_t count, size_t lists) {
+  std::vector<std::vector<at::Tensor>> all;
+  for (size_t at = 0; at < lists; at++) all.push_back(list_of(tensors + at * count, count));
+  return all;
+}
+
 // The fused kernels go through the memory of a parameter and of what belongs to it side by side, unchecked.
-bool fits(const std::vector<at::Tensor> &params, const std::vector<at::Tensor> &others) {
-  for (const auto &param : params) {
+bool fits(const std::vector<std::vector<at::Tensor>> &lists) {
+  const auto &params = lists[0];
+  if (params.empty()) return false;
+  for (size_t at = 0; at < params.size(); at++) {
+    const auto &param = params[at];
     if (!param.is_floating_point() || !(param.is_cpu() || param.is_cuda()) || !param.is_non_overlapping_and_dense() ||
         param.device() != params[0].device() || param.scalar_type() != params[0].scalar_type())
       return false;
-  }
-  for (size_t at = 0; at < others.size(); at++) {
-    const auto &param = params[at % params.size()], &other = others[at];
-    if (other.layout() != at::kStrided || other.device() != param.device() ||
-        other.scalar_type() != param.scalar_type() || other.sizes() != param.sizes() ||
-        other.strides() != param.strides())
-      return false;
+    for (const auto &list : lists) {
+      const auto &other = list[at];
+      if (other.layout() != at::kStrided || other.device() != param.device() ||
+          other.scalar_type() != param.scalar_type() || other.sizes() != param.sizes() ||
+          other.strides() != param.strides())
+        return false;
+    }
   }
   return true;
 }
@@ -193,13 +203,11 @@ int lightcell_torch_fused_adam(const lightcell_torch_adam *settings, lightcell_t
                                int *done) {
   return guarded([&] {
     const auto &s = *settings;
-    auto params = list_of(tensors, count);
-    const size_t slots = s.amsgrad ? 3 : 2;
-    *done = count > 0 && fits(params, list_of(tensors + count, (1 + slots) * count));
+    auto lists = lists_of(tensors, count, s.amsgrad ? 5 : 4);
+    *done = fits(lists);
     if (!*done) return;
-    auto grads = list_of(tensors + count, count), means = list_of(tensors + 2 * count, count),
-         squares = list_of(tensors + 3 * count, count);
-    auto largest = s.amsgrad ? list_of(tensors + 4 * count, count) : std::vector<at::Tensor>();
+    const auto &params = lists[0], &grads = lists[1], &means = lists[2], &squares = lists[3];
+    const auto largest = s.amsgrad ? lists[4] : std::vector<at::Tensor>();
     // Each parameter has made as many steps; the kernel only reads their number.
     auto step = at::full({}, s.step, params[0].options().dtype(at::kFloat).requires_grad(false));
     std::vector<at::Tensor> steps(count, step);
@@ -216,11 +224,11 @@ int lightcell_torch_fused_sgd(const lightcell_torch_sgd *settings, lightcell_tor
                               int *done) {
   return guarded([&] {
     const auto &s = *settings;
-    auto params = list_of(tensors, count);
-    const size_t slots = s.momentum != 0 ? 1 : 0;
-    *done = count > 0 && fits(params, list_of(tensors + count, (1 + slots) * count));
+    auto lists = lists_of(tensors, count, s.momentum != 0 ? 3 : 2);
+    *done = fits(lists);
     if (!*done) return;
-    auto grads = list_of(tensors + count, count), buffers = list_of(tensors + 2 * count, slots * count);
+    const auto &params = lists[0], &grads = lists[1];
+    const auto buffers = s.momentum != 0 ? lists[2] : std::vector<at::Tensor>();
     at::_fused_sgd_(params, grads, buffers, s.weight_decay, s.momentum, s.lr, s.dampening, s.nesterov != 0, false,
                     s.first != 0);
   });

@@ -1,4 +1,5 @@
-//! One call of an algorithm's kernel, fused where there is one: for parameters of one group that have made the same number of steps.
+//! One call of an algorithm's kernel, fused where there is one: for parameters of one group that have made the same number
+//! of steps.
 
 use super::Algorithm;
 use super::kernels::{Arg, Kernels};

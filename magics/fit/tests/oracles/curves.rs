@@ -4,12 +4,16 @@ use super::*;
 
 /// The optimizers of `make.py`, under its names: with `_fused` as ours are by default, else as PyTorch's are.
 pub fn optimizer(name: &str) -> Optim {
-    let optim = match name.strip_suffix("_fused").unwrap_or(name) {
-        "sgd" | "one_cycle" => sgd(0.05, 0.9),
+    let (name, fused) = match name.strip_suffix("_fused") {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    let optim = match name {
+        "sgd" => sgd(0.05, 0.9),
         "sgd_dampened" => sgd(0.05, 0.9).dampening(0.1).weight_decay(0.01),
-        "sgd_nesterov" if name.ends_with("_fused") => sgd(0.05, 0.9).nesterov().weight_decay(0.01),
+        "sgd_nesterov" if fused => sgd(0.05, 0.9).nesterov().weight_decay(0.01),
         "sgd_nesterov" => sgd(0.05, 0.9).nesterov(),
-        "adam" | "adam_one_cycle" => adam(1e-3),
+        "adam" => adam(1e-3),
         "adam_decay" => adam(1e-2).betas(0.8, 0.99).eps(1e-6).weight_decay(0.05),
         "adamw_amsgrad" => adamw(1e-2).amsgrad(),
         "rmsprop" => rmsprop(1e-3),
@@ -20,18 +24,12 @@ pub fn optimizer(name: &str) -> Optim {
             .group(ParamGroup::new("*.bias").weight_decay(0.0))
             .group(ParamGroup::new("l1.*").lr(1e-3)),
         "lbfgs" => lbfgs(0.5).max_iter(5).history_size(4),
+        "one_cycle" => sgd(0.05, 0.9).schedule(OneCycleLR::new(0.2)),
+        "adam_one_cycle" => adam(1e-3).schedule(OneCycleLR::new(0.01)),
         other => panic!("no optimizer is called {other}"),
     };
-    let optim = match name {
-        "one_cycle" => optim.schedule(OneCycleLR::new(0.2)),
-        "adam_one_cycle" => optim.schedule(OneCycleLR::new(0.01)),
-        _ => optim,
-    };
-    if name.ends_with("_fused") {
-        optim
-    } else {
-        optim.fused(false)
-    }
+    // Without a word they are fused.
+    if fused { optim } else { optim.fused(false) }
 }
 
 fn hparams(optimizer: &str) -> Hp {
